@@ -1,0 +1,288 @@
+"""The words of the system: frozen values that every room shares."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import PermanentError
+
+Vector = NDArray[np.float32]
+
+# Namespace of all image ids: uuid5 (RFC 9562, section 5.5) of "<source>\n<what identifies the image there>".
+IMAGE_NAMESPACE = uuid.UUID("6f1d7a52-3c0e-5a7b-9d57-5f3f0e6c8b11")
+
+
+def image_id(source: str, identity: str) -> str:
+    """The image's id for ever: uuid5 of the source's name and the image's identity in it.
+
+    The identity is the URL for SAGE, and the relative path with the content's hash for a folder or a replay; it never
+    holds a port or a time.
+    """
+    return str(uuid.uuid5(IMAGE_NAMESPACE, f"{source}\n{identity}"))
+
+
+def parse_timestamp(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time with up to nine fractional digits, zone included.
+
+    Raises ``ValueError`` when the text is not such a time or has no zone.
+    """
+    head, dot, rest = text.strip().partition(".")
+    if dot:
+        digits = len(rest) - len(rest.lstrip("0123456789"))
+        fraction, zone = rest[:digits], rest[digits:]
+        if not fraction or len(fraction) > 9:
+            raise ValueError(f"not a time with 1 to 9 fractional digits: {text!r}")
+    else:
+        fraction, zone = "", ""
+    moment = datetime.fromisoformat(head + zone)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text!r}")
+    return int(moment.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def format_timestamp(ns: int) -> str:
+    """RFC 3339 in UTC with nine fractional digits, the form that SAGE uses."""
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image as its source describes it. ``timestamp`` is the source's exact string."""
+
+    id: str
+    source: str
+    url: str
+    timestamp: str
+    captured_ns: int
+    filename: str = ""
+    vsn: str = ""
+    node: str = ""
+    camera: str = ""
+    host: str = ""
+    job: str = ""
+    plugin: str = ""
+    task: str = ""
+    zone: str = ""
+
+    @property
+    def captured_at(self) -> datetime:
+        """The capture time in UTC, cut to microseconds (what a DATE can hold)."""
+        seconds, fraction = divmod(self.captured_ns, 1_000_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction // 1000)
+
+    def to_message(self) -> dict[str, Any]:
+        """The JSON form that travels in one Celery message: the record only, empty fields left out."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
+
+    @classmethod
+    def from_message(cls, message: object) -> ImageRecord:
+        """The record of a message.
+
+        Raises ``PermanentError`` (cause ``bad_record``) when a field is missing, unknown or of a wrong type.
+        """
+        if not isinstance(message, dict):
+            raise PermanentError(f"a job's message is {type(message).__name__}, not a record", cause="bad_record")
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in message.items() if key in known}
+        for name in ("id", "source", "url", "timestamp", "captured_ns"):
+            if name not in values:
+                raise PermanentError(f"a job's record has no {name}", cause="bad_record")
+        for name, value in values.items():
+            wanted = int if name == "captured_ns" else str
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise PermanentError(
+                    f"a job's record has {name}={value!r}, which is not {wanted.__name__}", cause="bad_record"
+                )
+        try:
+            uuid.UUID(values["id"])
+        except ValueError:
+            raise PermanentError(f"a job's record has id={values['id']!r}, not a UUID", cause="bad_record") from None
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A line of a source that does not become a job, with the reason (``denied_node``, ``no_url``, …)."""
+
+    id: str
+    source: str
+    reason: str
+    detail: str = ""
+    vsn: str = ""
+    job: str = ""
+    task: str = ""
+    camera: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """Where one source speaks SAGE's protocol.
+
+    ``name`` names its cursor. ``local`` is true for a replay: then its storage's origin is allowed without a setting
+    and an image's identity is its URL's path (relative path and content hash), else the whole URL. ``user`` and
+    ``password`` go to ``storage_url``'s own host only.
+    """
+
+    name: str
+    query_url: str
+    storage_url: str
+    manifest_url: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A job that will not be tried again by itself. ``when`` is seconds since the epoch; ``kind`` is ``transient`` or
+    ``permanent`` (what ``errors.py`` says of the cause) or ``poison``.
+    """
+
+    task_id: str
+    record: dict[str, Any]
+    cause: str
+    kind: str
+    error: str
+    traceback: str
+    attempts: int
+    when: float
+    task: str = "process_image_task"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One poll of a source: what it gave and the newest time in it (None when it was empty)."""
+
+    records: tuple[ImageRecord, ...]
+    skipped: tuple[SkippedRecord, ...]
+    newest_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node was, and whose it is. Unknown coordinates are None, never 0, 0."""
+
+    latitude: float | None = None
+    longitude: float | None = None
+    project: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A checked image: the original bytes and what was made of them once, for all models.
+
+    ``width`` and ``height`` are in pixels, upright (EXIF orientation applied); ``jpeg`` is an RGB JPEG of longest side
+    512 (never enlarged), upright; ``content_hash`` is the SHA-256 of ``data`` in hex.
+    """
+
+    data: bytes
+    format: str
+    orientation: int
+    width: int
+    height: int
+    content_hash: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a captioner said of a picture."""
+
+    text: str
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Who made a stage output: the model, its version and the prompt's short hash ('' where there is no prompt)."""
+
+    name: str
+    version: str
+    prompt_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedImage:
+    """Everything that lands in the store as one object. ``vector`` is float32[D], of unit length."""
+
+    record: ImageRecord
+    place: Place
+    caption: Caption
+    vector: Vector
+    thumbnail: bytes
+    content_hash: str
+    width: int
+    height: int
+    captioner: ModelIdentity
+    embedder: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilters:
+    """What a search is narrowed to. ``near`` is latitude and longitude in degrees and a radius in km."""
+
+    vsn: str | None = None
+    node: str | None = None
+    camera: str | None = None
+    project: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    near: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One ranked answer. ``score`` is higher for better matches; ``captured_at`` is the source's exact string."""
+
+    id: str
+    score: float
+    caption: str
+    keywords: tuple[str, ...]
+    filename: str
+    link: str
+    vsn: str
+    node: str
+    camera: str
+    captured_at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``search --json``."""
+        return {**asdict(self), "keywords": list(self.keywords)}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCounts:
+    """Where every image is. ``pending`` is queued or waiting, and never leased."""
+
+    seen: int
+    pending: int
+    leased: int
+    landed: int
+    dead: int
+    skipped: int
+
+    @property
+    def difference(self) -> int:
+        """0 where no image is lost: seen minus the sum of all places an image can be."""
+        return self.seen - (self.pending + self.leased + self.landed + self.dead + self.skipped)
+
+    def to_json(self) -> dict[str, int]:
+        """The object of ``audit --json``."""
+        return {**asdict(self), "difference": self.difference}
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """One part's canary: whether it answered a real request, what it said, and where it is."""
+
+    ok: bool
+    detail: str
+    address: str

@@ -1,0 +1,1 @@
+"""Shim for ``celery -A tasks`` and old imports; the tasks live in ``job_system``."""

@@ -1,0 +1,170 @@
+"""Logs: one line per event, as console text or JSON, with the role's tag in every line and no credentials in any.
+
+``log = logs.get("name")`` gives a logger that takes a static event and fields: ``log.info("landed", image=record.id)``.
+Nothing happens to the process's logging until a role calls ``configure()``; then the loggers of libraries (Celery,
+kombu, aiohttp, warnings, uncaught errors) go through the same formatter to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
+
+import settings
+
+#: Libraries that tell every request at INFO: theirs is DEBUG to us.
+TALKATIVE = ("httpx", "httpcore", "aiohttp.access", "urllib3", "asyncio", "PIL", "amqp")
+
+#: Secrets shorter than this are not searched for by value: they would blank out ordinary words.
+SHORTEST_SECRET = 4
+
+_HIDDEN = "***"
+_SECRET_FIELD = re.compile(
+    r"(?i)(authorization|cookie|passw(or)?d|secret|credential|api_?key|basic_auth|(^|_)(pass|token)$)"
+)
+_REPLACEMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # user and password of a URL
+    (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{_HIDDEN}@"),
+    # a URL's whole query: a signed URL may call its token anything
+    (re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]+"), rf"\1?{_HIDDEN}"),
+    # a token in the query of a path alone, as access logs write it
+    (re.compile(r"(?i)([?&](?:x-amz-|auth|sig|[\w-]*(?:token|key|secret|pass))[\w-]*=)[^&\s\"'<>]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?i)((?:proxy-)?authorization\W{1,5})(?:\w+ )?[^\s\"',}\])]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"\b([Bb]asic|[Bb]earer) (?=\S*[A-Z0-9=])[\w+/=.~-]{6,}"), rf"\1 {_HIDDEN}"),
+    (re.compile(r"(?i)\b(passw(?:or)?d|secret|api[_-]?key|x-amz-[\w-]+)(\W{1,4})[^\s\"',;&)]+"), rf"\1\2{_HIDDEN}"),
+)
+
+
+def get(name: str) -> BoundLogger:
+    """The logger of that name. It costs nothing at levels that are switched off."""
+    return BoundLogger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        context={},
+    )
+
+
+def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = ()) -> None:
+    """Send every log line of this process to standard error under the tag (``MAIN`` or ``[MAIN]``, …).
+
+    ``secrets`` are values that must never appear (of URLs: their password), whatever text they stand in. Called again
+    it replaces what it did before.
+    """
+    tag = f"[{tag.strip('[]').upper()}]"
+    render = _json if section.format == "json" else _console
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(
+            processors=[
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _scrubber(secrets),
+                lambda _logger, _method, event: render(tag, dict(event)),
+            ]
+        )
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    level = section.level.upper()
+    root.setLevel(level)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def scrubbed(text: str) -> str:
+    """The text without URL passwords, signed queries, Authorization values and the like."""
+    for pattern, replacement in _REPLACEMENTS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Ours, so that it can be told from others'."""
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger("weavloader").critical("uncaught error", exc_info=(kind, error or kind(), traceback))
+
+
+def _passwords(secrets: Iterable[str]) -> set[str]:
+    """What to search for: of a URL its password, as written and decoded; of user:password both forms."""
+    found: set[str] = set()
+    for secret in secrets:
+        if "://" in secret:
+            password = urlsplit(secret).password or ""
+            found |= {password, unquote(password)}
+        else:
+            found |= {secret, secret.partition(":")[2]}
+    return {value for value in found if len(value) >= SHORTEST_SECRET}
+
+
+def _scrubber(secrets: Iterable[str]) -> Callable[[Any, str, Any], dict[str, Any]]:
+    """A processor that makes every value plain and takes the credentials out."""
+    known = sorted(_passwords(secrets), key=len, reverse=True)
+    by_value = re.compile("|".join(re.escape(value) for value in known)) if known else None
+
+    def clean(value: object) -> Any:
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case Mapping():
+                return {str(key): hide(str(key), item) for key, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [clean(item) for item in value]
+        text = value if isinstance(value, str) else str(value)
+        return scrubbed(by_value.sub(_HIDDEN, text) if by_value else text)
+
+    def hide(key: str, value: object) -> Any:
+        # a number under such a name is a count or a fencing token, not a credential
+        secret = _SECRET_FIELD.search(key) and value and not isinstance(value, (bool, int, float))
+        return _HIDDEN if secret else clean(value)
+
+    def process(_logger: object, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        return {str(key): hide(str(key), value) for key, value in event.items()}
+
+    return process
+
+
+def _json(tag: str, event: dict[str, Any]) -> str:
+    first = {"tag": tag, **{name: event.pop(name, "") for name in ("timestamp", "level", "logger", "event")}}
+    return json.dumps(first | event | {"tag": tag})
+
+
+def _console(tag: str, event: dict[str, Any]) -> str:
+    """Time, level, tag, event, fields; of a message or traceback of several lines each has the tag."""
+    head = f"{event.pop('timestamp')} {event.pop('level'):<8} {tag}"
+    logger, traceback = event.pop("logger", ""), event.pop("exception", "")
+    first, *rest = str(event.pop("event", "")).splitlines() or [""]
+    fields = "".join(f" {key}={_plain(value)}" for key, value in event.items())
+    return "\n".join(
+        [f"{head} {logger}: {first}{fields}", *(f"{head}   {line}" for line in [*rest, *traceback.splitlines()])]
+    )
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() and text and " " not in text else repr(value)

@@ -1,0 +1,77 @@
+"""Command line of Weavloader: roles, the embedded stack, and the jobs of a user. ``python main.py --help`` lists all.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a part is not reachable, 4 configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from commands import finding, letters, looking, replaying, roles, running
+from errors import EXIT_FAILED, EXIT_OK, WeavloaderError
+
+
+class HouseGroup(click.Group):
+    """The commands by what they are for, in the order a user meets them."""
+
+    sections = (
+        ("Run it", ("demo", "up", "setup", "replay")),
+        ("Find pictures", ("search", "similar")),
+        ("Look at it", ("status", "audit", "dlq", "config", "env")),
+        ("Roles, one process each", ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower")),
+    )
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the sections."""
+        return [name for _, names in self.sections for name in names if name in self.commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One block a section."""
+        for title, names in self.sections:
+            rows = [(name, self.commands[name].get_short_help_str(100)) for name in names if name in self.commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=HouseGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Weavloader captions and embeds every image of a stream, lands it in Weaviate and finds it again.
+
+    Without a command it keeps the stream monitor going, as `stream` does.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a part is not reachable, 4 configuration is wrong.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(roles.stream)
+
+
+for room in (running, replaying, finding, looking, letters, roles):
+    for command in room.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> int:
+    """Run the command line; an error of ours becomes one line and its exit code."""
+    try:
+        outcome = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        return wrong.exit_code
+    except click.Abort:
+        return 130
+    except WeavloaderError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_FAILED
+    return outcome if isinstance(outcome, int) else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

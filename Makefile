@@ -1,0 +1,55 @@
+# make demo | test | check | bench | clean. See README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CACHE ?= $(or $(WEAVLOADER_CACHE_DIR),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/weavloader,$(HOME)/.cache/weavloader))
+PYTHON ?= $(shell tools/find_python)
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The virtual environment is made again when the pins change. pip resolves nothing: every version is in the file.
+$(VENV)/.installed: requirements.txt
+	@$(call make_venv,$<)
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt
+	@$(call make_venv,$<)
+	@touch $@ $(VENV)/.installed
+
+define make_venv
+tools/make_venv "$(PYTHON)" $(VENV) $(1)
+endef
+
+.PHONY: help setup demo test check chaos bench clean requirements
+
+setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
+	@$(BIN)/python main.py setup
+
+demo: $(VENV)/.installed ## real pictures from a stream through Triton into Weaviate and a search that finds them
+	@exec $(BIN)/python main.py demo
+
+test: $(VENV)/.installed-dev ## all tests, on real servers
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/import_rules.py
+
+bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m benchmarks
+
+requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+		--extra stack --extra replay pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+		--all-extras pyproject.toml -o requirements-dev.txt
+
+clean: ## remove what was made here (not the user's cache folder, not a store)
+	rm -rf $(VENV) .weavloader-demo .mypy_cache .ruff_cache .pytest_cache build
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,96 @@
+"""``dlq``: list, show and replay dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+import settings as configuration
+from commands.finding import Moment
+from commands.shown import print_json
+from errors import UsageError, WeavloaderError
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+
+
+@contextmanager
+def opened() -> Iterator[Ledger]:
+    """The ledger of the configured or running broker, closed at the end."""
+    from ledger import Ledger
+
+    loaded = configuration.require(configuration.load().settings, "redis")
+    with closing(Ledger(loaded.jobs)) as ledger:
+        yield ledger
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: jobs that are not tried again by themselves."""
+
+
+@dlq.command(name="list")
+@click.option("--cause", help="Only this cause.")
+@click.option("--since", type=Moment(), help="Buried at or after: a time, a date or an age (24h, 7d).")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_letters(cause: str | None, since: datetime | None, limit: int, as_json: bool) -> None:
+    """List dead letters, the newest first."""
+    with opened() as ledger:
+        letters = ledger.letters.list(cause=cause, since=since.timestamp() if since else None, limit=limit)
+        count = ledger.letters.count()
+    if as_json:
+        print_json({"count": count, "letters": [asdict(letter) for letter in letters]})
+        return
+    for letter in letters:
+        when = datetime.fromtimestamp(letter.when, UTC)
+        click.echo(
+            f"{letter.task_id}  {when:%Y-%m-%dT%H:%M:%SZ}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
+        )
+    click.echo(f"{len(letters)} of {count} dead letters")
+
+
+@dlq.command()
+@click.argument("task_id", metavar="ID")
+def show(task_id: str) -> None:
+    """Show one dead letter whole, as JSON."""
+    with opened() as ledger:
+        letter = ledger.letters.get(task_id)
+    if letter is None:
+        raise WeavloaderError(f"there is no dead letter {task_id}: `python main.py dlq list` lists them")
+    print_json(asdict(letter))
+
+
+@dlq.command()
+@click.argument("task_ids", metavar="[ID]...", nargs=-1)
+@click.option("--cause", help="All letters of this cause.")
+@click.option("--all", "everything", is_flag=True, help="All letters.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_json: bool) -> None:
+    """Queue the images of dead letters again, with all their attempts."""
+    if sum((bool(task_ids), cause is not None, everything)) != 1:
+        raise UsageError("say which letters: IDs, --cause CAUSE or --all")
+    from job_system import celery_app
+    from job_system.publish import publish_records
+
+    with opened() as ledger:
+        ids = list(task_ids)
+        if not ids:
+            ids = [letter.task_id for letter in ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)]
+        records = ledger.letters.replay(ids)
+        publish_records(celery_app, records)
+    missing = sorted(set(ids) - {record.id for record in records})
+    if as_json:
+        print_json({"replayed": [record.id for record in records], "missing": missing})
+    else:
+        click.echo(f"queued {len(records)} images again")
+    if missing and task_ids:
+        raise WeavloaderError(f"no dead letter: {', '.join(missing)}")
+
+
+COMMANDS = (dlq,)

@@ -1,0 +1,117 @@
+"""``status``, ``audit``, ``config`` and ``env``."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import closing
+from urllib.parse import unquote, urlsplit
+
+import click
+
+import settings as configuration
+from commands.shown import audit_text, print_json, status_text
+from errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
+from settings import without_password
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> int:
+    """Show each part with what it answered to a real request."""
+    from commands.probes import Probes
+
+    with Probes(configuration.load().settings) as probes:
+        parts = probes.all()
+    if as_json:
+        print_json(
+            {
+                "parts": {
+                    name: {"ok": state.ok, "detail": state.detail, "address": state.address}
+                    for name, state in parts.items()
+                }
+            }
+        )
+    else:
+        click.echo(status_text(parts))
+    return EXIT_OK if all(state.ok for state in parts.values()) else EXIT_UNREACHABLE
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def audit(as_json: bool) -> int:
+    """Show where every image is; exit 1 when one is nowhere."""
+    from ledger import Ledger
+
+    loaded = configuration.require(configuration.load().settings, "redis")
+    with closing(Ledger(loaded.jobs)) as ledger:
+        counts = ledger.audit()
+    if as_json:
+        print_json(counts.to_json())
+    else:
+        click.echo(audit_text(counts))
+    return EXIT_OK if counts.difference == 0 else EXIT_FAILED
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--markdown", is_flag=True, hidden=True, help="Print the README's table of settings.")
+def config(as_json: bool, markdown: bool) -> None:
+    """Show every setting, its value and where it came from; secrets hidden."""
+    if markdown:
+        click.echo(settings_table())
+        return
+    loaded = configuration.load()
+    rows = []
+    for entry in configuration.entries():
+        value = getattr(getattr(loaded.settings, entry.section), entry.key)
+        text = (
+            ",".join(str(item) for item in value) if isinstance(value, tuple) else "" if value is None else str(value)
+        )
+        if entry.secret and text:
+            text = without_password(text) if "://" in text else "***"
+        rows.append((entry, text, loaded.origins[entry.env]))
+    if as_json:
+        print_json({entry.env: {"value": text, "from": origin} for entry, text, origin in rows})
+        return
+    for entry, text, origin in rows:
+        click.echo(f"{entry.env:<34} {text or '-':<48} {origin:<14} [{entry.section}] {entry.key}: {entry.help}")
+
+
+def settings_table() -> str:
+    """The README's table, in Markdown."""
+    lines = ["| Variable | `weavloader.toml` | Default | Meaning |", "|---|---|---|---|"]
+    for entry in configuration.entries():
+        default = f"`{entry.default}`" if entry.default else ""
+        lines.append(f"| `{entry.env}` | `[{entry.section}] {entry.key}` | {default} | {entry.help} |")
+    return "\n".join(lines)
+
+
+@click.command()
+def env() -> None:
+    """Print the exports for redis-cli, celery and other tools: eval "$(python main.py env)"."""
+    loaded = configuration.require(configuration.load().settings, "redis")
+    url = urlsplit(loaded.jobs.broker_url)
+    exports = {
+        "CELERY_BROKER_URL": loaded.jobs.broker_url,
+        "CELERY_RESULT_BACKEND": loaded.jobs.result_backend or loaded.jobs.broker_url,
+        "REDIS_URL": loaded.jobs.broker_url,
+        "REDIS_HOST": url.hostname or "localhost",
+        "REDIS_PORT": str(url.port or 6379),
+        "REDISCLI_AUTH": unquote(url.password) if url.password else "",
+    }
+    if loaded.triton.host:
+        exports |= {"TRITON_HOST": loaded.triton.host, "TRITON_PORT": str(loaded.triton.port)}
+    if loaded.weaviate.host:
+        exports |= {
+            "WEAVIATE_HOST": loaded.weaviate.host,
+            "WEAVIATE_PORT": str(loaded.weaviate.http_port),
+            "WEAVIATE_GRPC_PORT": str(loaded.weaviate.grpc_port),
+            "WEAVIATE_API_KEY": loaded.weaviate.api_key,
+        }
+    for name, value in exports.items():
+        if value:
+            click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo('# redis-cli -u "$REDIS_URL" LLEN image_processing')
+
+
+COMMANDS = (status, audit, config, env)

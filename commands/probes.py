@@ -1,0 +1,184 @@
+"""Canaries: every part is asked for something real. Used by ``status``, ``/ready`` and the metrics endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from types import TracebackType
+from typing import Any, Self
+
+from errors import WeavloaderError
+from ledger import Ledger
+from records import PartState
+from settings import Settings, without_password
+
+PROBE_SECONDS = 8.0
+
+
+class Probes:
+    """The parts' canaries, over connections that are kept. Threads may call them at the same time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="probes", daemon=True)
+        self._ledger = Ledger(settings.jobs)
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._models: tuple[Any, Any, Any] | None = None
+        self._store: Any = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        """Start the loop; connections open with the first probe."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+
+        async def close() -> None:
+            for closer in self._closers:
+                await closer()
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(PROBE_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._ledger.close()
+
+    def _ask(self, question: Callable[[], Coroutine[Any, Any, PartState]]) -> PartState:
+        future = asyncio.run_coroutine_threadsafe(question(), self._loop)
+        try:
+            return future.result(PROBE_SECONDS)
+        except FutureTimeout:
+            future.cancel()
+            return PartState(False, f"no answer within {PROBE_SECONDS:.0f} s", "")
+
+    def redis(self) -> PartState:
+        """A PING, and whether the server keeps what it is given."""
+        url = self._settings.jobs.broker_url
+        address = without_password(url)
+        if not url:
+            return _missing("CELERY_BROKER_URL")
+        began = time.perf_counter()
+        self._ledger.check_server()
+        return PartState(True, f"answered in {1000 * (time.perf_counter() - began):.0f} ms", address)
+
+    def triton(self) -> PartState:
+        """A tiny inference on the captioner and the embedder."""
+        section = self._settings.triton
+        if not section.host:
+            return _missing("TRITON_HOST")
+        from inference import TritonConnection, canary, open_captioner, open_embedder
+
+        async def ask() -> PartState:
+            if self._models is None:
+                connection = TritonConnection(section)
+                self._closers.append(connection.close)
+                self._models = connection, open_captioner(section, connection), open_embedder(section, connection)
+            return await canary(*self._models)
+
+        return self._ask(ask)
+
+    def weaviate(self) -> PartState:
+        """A query."""
+        section = self._settings.weaviate
+        if not section.host:
+            return _missing("WEAVIATE_HOST")
+        from client import WeaviateStore
+
+        async def ask() -> PartState:
+            if self._store is None:
+                self._store = WeaviateStore(section)
+                self._closers.append(self._store.close)
+            state: PartState = await self._store.canary()
+            return state
+
+        return self._ask(ask)
+
+    def sage(self) -> PartState:
+        """A query for the last minute."""
+        from sources import Poller, sage_address
+
+        address = sage_address(self._settings.sage)
+        assert address is not None
+        began = time.perf_counter()
+        poller = Poller(self._settings.sage, self._settings.monitor)
+        page = poller.poll(address, time.time_ns() - 60_000_000_000)
+        seconds = time.perf_counter() - began
+        return PartState(True, f"{len(page.records)} images in the last minute, {seconds:.1f} s", address.query_url)
+
+    def role(self, name: str) -> Callable[[], PartState]:
+        """Whether at least one process of this role answers."""
+
+        def ask() -> PartState:
+            from job_system.inspection import role_state
+
+            return role_state(self._ledger, name)
+
+        return ask
+
+    def endpoint(self, url: str, accepted: tuple[int, ...] = (200,)) -> Callable[[], PartState]:
+        """Whether the URL answers with one of the accepted codes."""
+
+        def ask() -> PartState:
+            try:
+                with urllib.request.urlopen(url, timeout=3) as answer:
+                    code = answer.status
+            except urllib.error.HTTPError as refused:
+                code = refused.code
+            except OSError as error:
+                return PartState(False, f"{error}", url)
+            return PartState(code in accepted, f"answered {code}", url)
+
+        return ask
+
+    def parts(self) -> Mapping[str, Callable[[], PartState]]:
+        """The probes that tell whether images can be processed and found: what ``/ready`` needs."""
+        probes: dict[str, Callable[[], PartState]] = {
+            "redis": self.redis,
+            "triton": self.triton,
+            "weaviate": self.weaviate,
+        }
+        if self._settings.sage.user:
+            probes["sage"] = self.sage
+        for name in ("processor", "moderator", "cleaner", "scheduler", "stream"):
+            probes[name] = self.role(name)
+        return {name: _told(name, probe) for name, probe in probes.items()}
+
+    def all(self) -> dict[str, PartState]:
+        """The state of every part, asked at the same time."""
+        metrics, flower = self._settings.metrics, self._settings.flower
+        probes = dict(self.parts())
+        probes["metrics"] = _told("metrics", self.endpoint(f"http://{metrics.host}:{metrics.port}/health"))
+        probes["flower"] = _told("flower", self.endpoint(f"http://{flower.host}:{flower.port}/", (200, 401)))
+        with ThreadPoolExecutor(len(probes)) as pool:
+            return dict(zip(probes, pool.map(lambda probe: probe(), probes.values()), strict=True))
+
+    def cluster(self) -> Any:
+        """What the whole installation counts, from Redis, for the metrics endpoint."""
+        return self._ledger.snapshot()
+
+
+def _missing(name: str) -> PartState:
+    return PartState(False, f"{name} is not set and no stack is running: start `python main.py up`", "")
+
+
+def _told(name: str, probe: Callable[[], PartState]) -> Callable[[], PartState]:
+    """The probe, with an error of ours told as the part's state."""
+
+    def ask() -> PartState:
+        try:
+            return probe()
+        except WeavloaderError as error:
+            return PartState(False, str(error), "")
+
+    return ask

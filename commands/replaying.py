@@ -1,0 +1,185 @@
+"""``replay``: a user's own pictures as a live stream, and what ``demo`` shares with it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import settings as configuration
+from commands.shown import say
+from errors import UsageError, WeavloaderError
+from records import SourceAddress
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+    from sources.replay import ReplayPicture
+
+REGISTRATION_SECONDS = 15.0
+PLAIN_EVERY_SECONDS = 3.0
+
+
+class LiveReplay:
+    """A replay server in a thread of its own, registered with the running stack while it lives."""
+
+    def __init__(
+        self,
+        name: str,
+        pictures: Sequence[ReplayPicture],
+        interval: float,
+        ledger: Ledger | None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        from sources.replay import ReplayServer
+
+        self._server = ReplayServer(pictures, name=name, interval=interval)
+        self._ledger = ledger
+        self._where = host, port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="replay", daemon=True)
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="replay registration", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Serve, and be known to the monitor."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._server.start(*self._where), self._loop).result(30)
+        if self._ledger is not None:
+            self._ledger.sources.register(self.address, REGISTRATION_SECONDS)
+            self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Be forgotten, and stop."""
+        self._ended.set()
+        if self._ledger is not None:
+            self._heart.join()
+            with suppress(WeavloaderError):  # the registration ends by itself
+                self._ledger.sources.unregister(self.address.name)
+        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def address(self) -> SourceAddress:
+        """Where the replay is served."""
+        return self._server.address
+
+    def _beat(self) -> None:
+        assert self._ledger is not None
+        while not self._ended.wait(REGISTRATION_SECONDS / 3):
+            try:
+                self._ledger.sources.register(self.address, REGISTRATION_SECONDS)
+            except WeavloaderError:
+                continue  # the broker is away: the next beat registers again
+
+
+def watch_landing(ledger: Ledger, ids: Sequence[str], ended: threading.Event, alive: Callable[[], bool]) -> bool:
+    """A progress bar until all images are landed, dead or skipped: true then, false when ``ended`` was set before.
+
+    Without a terminal it prints a plain line every few seconds. Raises ``WeavloaderError`` when ``alive`` says no.
+    """
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    last = -1
+    waited = 0.0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task("landing", total=len(ids))
+        while True:
+            states = ledger.states(ids)
+            done = sum(state in ("landed", "dead", "skipped") for state in states.values())
+            bar.update(row, completed=done)
+            if not console.is_terminal and done != last and (done == len(ids) or waited >= PLAIN_EVERY_SECONDS):
+                say(f"landing: {done} of {len(ids)}")
+                last, waited = done, 0.0
+            if done == len(ids):
+                return True
+            if ended.wait(0.25):
+                return False
+            waited += 0.25
+            if not alive():
+                raise WeavloaderError("the stack stopped before all images had landed: see the logs in its data folder")
+
+
+def load_pictures(what: Path, every: float, vsn: str) -> Sequence[ReplayPicture]:
+    """The pictures of a folder or the frames of a video.
+
+    Raises ``UsageError`` when there is nothing to replay.
+    """
+    from sources.replay import load_folder, load_video
+
+    if not what.exists():
+        raise UsageError(f"{what} does not exist: give a folder of pictures or a video file")
+    pictures = load_folder(what, vsn=vsn) if what.is_dir() else load_video(what, every, vsn=vsn)
+    if not pictures:
+        raise UsageError(f"{what} holds no pictures that can be read")
+    return pictures
+
+
+@click.command()
+@click.argument("what", metavar="FOLDER|VIDEO", type=click.Path(path_type=Path))
+@click.option(
+    "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
+)
+@click.option(
+    "--interval", type=click.FloatRange(0), help="Seconds between pictures as they appear [1, or --every for a video]."
+)
+@click.option(
+    "--speed", type=click.FloatRange(0.001), default=1.0, show_default=True, help="Pace: 10 is ten times faster."
+)
+@click.option("--vsn", default="R001", show_default=True, help="Node that the pictures are said to come from.")
+@click.option("--name", default="replay", show_default=True, help="Name of the source (its cursor has this name).")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on [a free one].")
+@click.option("--until-landed", is_flag=True, help="End when all pictures have landed.")
+def replay(
+    what: Path, every: float, interval: float | None, speed: float, vsn: str, name: str, port: int, until_landed: bool
+) -> int | None:
+    """Serve a FOLDER of pictures or a VIDEO as a live SAGE stream; a running stack takes it in."""
+    from ledger import Ledger
+
+    loaded = configuration.load().settings
+    if name == "sage":
+        raise UsageError("the name sage is SAGE's own: give another --name")
+    if until_landed:
+        configuration.require(loaded, "redis")
+    pictures = load_pictures(what, every, vsn)
+    pace = (interval if interval is not None else (1.0 if what.is_dir() else every)) / speed
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    if not loaded.jobs.broker_url:
+        with LiveReplay(name, pictures, pace, None, port=port) as live:
+            say(f"serving {len(pictures)} pictures; no stack is running here, so point one at it with")
+            say(f"  WEAVLOADER_SAGE_QUERY_URL={live.address.query_url}")
+            say(f"  WEAVLOADER_SAGE_STORAGE_URL={live.address.storage_url}")
+            say(f"  WEAVLOADER_SAGE_MANIFEST_URL={live.address.manifest_url}")
+            say(f"  SAGE_USER={live.address.user} SAGE_PASS={live.address.password}")
+            ended.wait()
+        return None
+    with closing(Ledger(loaded.jobs)) as ledger:
+        ledger.check_server()
+        with LiveReplay(name, pictures, pace, ledger, port=port) as live:
+            say(f"replaying {len(pictures)} pictures from {live.address.query_url} (Ctrl-C ends it)")
+            finished = watch_landing(ledger, [picture.id for picture in pictures], ended, lambda: True)
+            if finished:
+                say(f"all {len(pictures)} pictures are done")
+            if not until_landed and not ended.is_set():
+                ended.wait()
+    return None
+
+
+COMMANDS = (replay,)

@@ -1,0 +1,73 @@
+"""The roles: one long-running process each."""
+
+from __future__ import annotations
+
+import click
+
+import settings as configuration
+
+
+@click.command()
+def stream() -> None:
+    """Keep the stream monitor going: send it to the moderator, again and again."""
+    from job_system import roles
+
+    roles.run_stream()
+
+
+@click.command()
+def processor() -> None:
+    """Caption, embed and land the images of the queue image_processing."""
+    from job_system import roles
+
+    roles.run_processor()
+
+
+@click.command()
+def moderator() -> None:
+    """Poll the sources (queue data_monitoring)."""
+    from job_system import roles
+
+    roles.run_moderator()
+
+
+@click.command()
+def cleaner() -> None:
+    """Sweep the ledger and look after dead letters (queue cleanup)."""
+    from job_system import roles
+
+    roles.run_cleaner()
+
+
+@click.command()
+def scheduler() -> None:
+    """Send the periodic tasks; of several schedulers one acts."""
+    from job_system import roles
+
+    roles.run_scheduler()
+
+
+@click.command()
+def flower() -> None:
+    """Serve Flower, the task monitor."""
+    from job_system import roles
+
+    roles.run_flower()
+
+
+@click.command()
+def metrics() -> None:
+    """Serve /metrics, /health and /ready."""
+    import logs
+    import metrics as measured
+    from commands.probes import Probes
+    from metrics import server
+
+    loaded = configuration.require(configuration.load().settings, "redis")
+    logs.configure(loaded.logging, "METRICS")
+    measured.prepare(loaded.paths.data)
+    with Probes(loaded) as probes:
+        server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster)
+
+
+COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower)

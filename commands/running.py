@@ -1,0 +1,146 @@
+"""``demo``, ``up`` and ``setup``: the embedded stack with all roles."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import settings as configuration
+from commands.finding import DEFAULT_ALPHA, find
+from commands.replaying import LiveReplay, watch_landing
+from commands.shown import audit_text, results_text, say
+from errors import EXIT_FAILED, EXIT_OK
+from records import SearchFilters
+from settings import Loaded, Settings
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+
+DEMO_QUERIES = ("a cup of coffee", "cars in a street", "a cat")
+# The demo shows at once what a stream shows in minutes; a user's own settings go before these.
+DEMO_DEFAULTS = {
+    "WEAVLOADER_DATA_DIR": ".weavloader-demo",
+    "WEAVLOADER_RETRY_DELAYS": "2,4,8",
+    "WEAVLOADER_PAUSE": "3",
+    "WEAVLOADER_POLL_BUSY": "1",
+    "WEAVLOADER_POLL_IDLE": "5",
+    "WEAVLOADER_SWEEP": "2",
+}
+DEMO_INTERVAL = 0.02
+
+
+def install_pictures(cache: Path, report: Callable[[str], None]) -> None:
+    """The demo's pictures, into the cache folder."""
+    from sources import pictures
+
+    pictures.install(cache, report)
+
+
+@click.command()
+def setup() -> None:
+    """Install what the embedded stack needs: Triton, its models' weights, Weaviate, the demo's pictures."""
+    from stack import install_all
+
+    install_all(configuration.load().settings, say, extra={"pictures": install_pictures})
+
+
+@click.command()
+def up() -> None:
+    """Start the embedded stack and all roles, in the foreground, until Ctrl-C."""
+    from stack import Stack
+
+    loaded = configuration.load()
+    with Stack(loaded, report=say) as stack:
+        print_addresses(stack.addresses())
+        say("running: `python main.py status` in another terminal shows the parts; Ctrl-C stops everything")
+        stack.wait()
+        say("stopping")
+
+
+def print_addresses(addresses: Mapping[str, str]) -> None:
+    """Where everything listens."""
+    say("addresses:")
+    width = max(len(name) for name in addresses)
+    for name, address in addresses.items():
+        say(f"  {name:<{width}}  {address}")
+
+
+def demo_settings() -> Loaded:
+    """The settings with the demo's own defaults, exported so that the roles see the same.
+
+    The demo has a data folder of its own beside the user's and never polls SAGE's cloud.
+    """
+    given = configuration.load()
+    for name, value in DEMO_DEFAULTS.items():
+        if name == "WEAVLOADER_DATA_DIR" or given.origins[name] == "default":
+            configuration.export(name, value)
+    for name in ("SAGE_USER", "SAGE_PASS"):
+        configuration.export(name, "")
+    return configuration.load()
+
+
+@click.command()
+def demo() -> int:
+    """Real pictures from a stream through Triton into Weaviate, and searches that find them."""
+    from ledger import Ledger
+    from sources import pictures
+    from stack import Stack
+
+    began = time.monotonic()
+    loaded = demo_settings()
+    folder = pictures.install(loaded.settings.paths.cache, say)
+    shown = pictures.demo_pictures(folder)
+    ids = [picture.id for picture in shown]
+    with Stack(loaded, report=say) as stack:
+        say(f"ready after {time.monotonic() - began:.1f} s")
+        running = configuration.load().settings
+        with closing(Ledger(running.jobs)) as ledger, LiveReplay("demo", shown, DEMO_INTERVAL, ledger):
+            if not all_landed(ledger, ids, stack.ended, stack.alive):
+                return EXIT_OK
+            failed = report_demo(running, ledger, ids)
+            say(f"done after {time.monotonic() - began:.1f} s")
+            print_addresses(stack.addresses())
+            if sys.stdout.isatty():
+                say('still running; try `python main.py search "a red car"` in another terminal; Ctrl-C stops all')
+                stack.wait()
+            say("stopping")
+    return failed
+
+
+def all_landed(ledger: Ledger, ids: list[str], ended: threading.Event, alive: Callable[[], bool]) -> bool:
+    """Wait until every picture is done; at once when a former demo landed them. False when stopped before."""
+    before = ledger.states(ids)
+    known = sum(state == "landed" for state in before.values())
+    if known == len(ids):
+        say(
+            f"all {len(ids)} pictures landed in a former demo: the stream brings them again, and nothing is added twice"
+        )
+        return True
+    say(f"replaying a stream of {len(ids)} pictures" + (f", {known} of them known" if known else ""))
+    return watch_landing(ledger, ids, ended, alive)
+
+
+def report_demo(running: Settings, ledger: Ledger, ids: list[str]) -> int:
+    """The audit line and the example searches. The exit code: failed when a picture did not land."""
+    counts = ledger.audit()
+    say(audit_text(counts))
+    for query in DEMO_QUERIES:
+        say(f'\nsearch "{query}"')
+        say(results_text(asyncio.run(find(running, query, DEFAULT_ALPHA, 3, SearchFilters()))))
+    say("")
+    missing = [image for image, state in ledger.states(ids).items() if state != "landed"]
+    if missing or counts.difference:
+        say(f"{len(missing)} pictures did not land: `python main.py dlq list` shows why")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+COMMANDS = (demo, up, setup)

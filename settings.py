@@ -355,15 +355,22 @@ def running_stack(data: Path) -> dict[str, Any] | None:
     return stack if alive else None
 
 
+def demo_folder(data: Path) -> Path:
+    """The demo's data folder, beside the user's own."""
+    return data.with_name(data.name.removesuffix("-demo") + "-demo")
+
+
 def _data_folder(environment: Mapping[str, str], toml: Mapping[str, Any]) -> tuple[Path, str]:
-    """The data folder: as set, else the one whose stack runs: `up`'s own, then the demo's beside it."""
+    """The data folder as set or by default; the demo's beside it while only the demo runs."""
+    folder, origin = PROJECT_ROOT / ".weavloader", "default"
     for name, values in (("environment", environment), ("weavloader.toml", toml)):
         if values.get("WEAVLOADER_DATA_DIR"):
-            return PROJECT_ROOT / Path(str(values["WEAVLOADER_DATA_DIR"])).expanduser(), name
-    usual, demo = PROJECT_ROOT / ".weavloader", PROJECT_ROOT / ".weavloader-demo"
-    if running_stack(usual) is None and running_stack(demo) is not None:
+            folder, origin = PROJECT_ROOT / Path(str(values["WEAVLOADER_DATA_DIR"])).expanduser(), name
+            break
+    demo = demo_folder(folder)
+    if running_stack(folder) is None and running_stack(demo) is not None:
         return demo, "running demo"
-    return usual, "default"
+    return folder, origin
 
 
 def load(environment: Mapping[str, str] | None = None, toml_file: Path | None = None) -> Loaded:

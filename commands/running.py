@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DEMO_QUERIES = ("a cup of coffee", "cars in a street", "a cat")
 # The demo shows at once what a stream shows in minutes; a user's own settings go before these.
 DEMO_DEFAULTS = {
-    "WEAVLOADER_DATA_DIR": ".weavloader-demo",
     "WEAVLOADER_RETRY_DELAYS": "2,4,8",
     "WEAVLOADER_PAUSE": "3",
     "WEAVLOADER_POLL_BUSY": "1",
@@ -79,8 +78,9 @@ def demo_settings() -> Loaded:
     The demo has a data folder of its own beside the user's and never polls SAGE's cloud.
     """
     given = configuration.load()
+    configuration.export("WEAVLOADER_DATA_DIR", str(configuration.demo_folder(given.settings.paths.data)))
     for name, value in DEMO_DEFAULTS.items():
-        if name == "WEAVLOADER_DATA_DIR" or given.origins[name] == "default":
+        if given.origins[name] == "default":
             configuration.export(name, value)
     for name in ("SAGE_USER", "SAGE_PASS"):
         configuration.export(name, "")

@@ -1,0 +1,115 @@
+"""Every metric, once: name, type, labels, unit, help.
+
+Label values come from bounded sets: tasks, queues, models, causes, and what sources call their nodes, jobs, tasks and
+cameras (cut off at a number of series by the recorder). Never an image's, task's or message's id, never a URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "weavloader_"
+
+#: The roles that are Celery workers; a plain `celery worker` without a role of its own is "worker".
+WORKERS = ("processor", "moderator", "cleaner", "worker")
+
+Kind = Literal["counter", "gauge", "histogram"]
+#: How the processes of a host add up: their sum, or the newest value; a dead process's gauge is gone.
+Mode = Literal["livesum", "livemostrecent"]
+
+#: Upper bounds in seconds.
+SHORT = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LONG = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. ``unit`` is what its value counts; ``scraped`` ones are computed when somebody looks."""
+
+    short_name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    unit: str
+    help: str
+    buckets: tuple[float, ...] = ()
+    mode: Mode = "livesum"
+    scraped: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name as operators see it."""
+        return PREFIX + self.short_name
+
+
+def _counter(name: str, unit: str, help: str, *labels: str) -> Metric:
+    return Metric(name, "counter", labels, unit, help)
+
+
+def _gauge(name: str, unit: str, help: str, *labels: str, mode: Mode = "livesum") -> Metric:
+    return Metric(name, "gauge", labels, unit, help, mode=mode)
+
+
+def _seconds(name: str, help: str, *labels: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(name, "histogram", labels, "seconds", help, buckets)
+
+
+def _scraped(name: str, unit: str, help: str, *labels: str) -> Metric:
+    return Metric(name, "gauge", labels, unit, help, scraped=True)
+
+
+# Tasks and the Celery workers of this host
+TASKS = _counter("tasks_total", "tasks", "Attempts at tasks that ended, by outcome", "task", "queue", "outcome")
+TASK_DURATION = _seconds(
+    "task_duration_seconds", "Time of one attempt at a task", "task", "queue", "outcome", buckets=LONG
+)
+TASKS_RETRIED = _counter("tasks_retried_total", "tasks", "Retries of tasks, by reason", "task", "retry_reason")
+CELERY_WORKERS = _scraped("celery_workers", "processes", "Living Celery workers of this host, by role", "worker_type")
+CELERY_ACTIVE = _gauge("celery_active_tasks", "tasks", "Tasks in flight on this host", "queue")
+CELERY_RESERVED = _gauge("celery_reserved_tasks", "tasks", "Tasks that this host received and did not start", "queue")
+CELERY_EVENTS = _counter("celery_events_total", "events", "What happened to tasks on this host", "event")
+MEMORY = _scraped("memory_usage_bytes", "bytes", "Resident memory of each role with its children", "worker_type")
+
+# Sources
+IMAGES_RECEIVED = _counter(
+    "sage_images_received_total", "images", "New images that sources gave", "node_id", "job", "task", "camera"
+)
+IMAGES_SKIPPED = _counter("images_skipped_total", "images", "Images left out, by reason", "reason")
+STREAM_HEALTH = _gauge(
+    "sage_stream_health", "boolean", "1 when the last poll of all sources succeeded, else 0", mode="livemostrecent"
+)
+
+# Stages, models and the store
+STAGE_DURATION = _seconds("stage_duration_seconds", "Time of one stage of an image", "stage", "status", buckets=SHORT)
+MODEL_DURATION = _seconds(
+    "model_inference_duration_seconds", "Time of one inference", "model_name", "operation", "status", buckets=LONG
+)
+MODEL_INFERENCES = _counter(
+    "model_inference_total", "inferences", "Inferences, by outcome", "model_name", "operation", "status"
+)
+STORE_DURATION = _seconds(
+    "weaviate_operation_duration_seconds", "Time of one request to the store", "operation", "status", buckets=SHORT
+)
+STORE_OPERATIONS = _counter(
+    "weaviate_operations_total", "requests", "Requests to the store, by outcome", "operation", "status"
+)
+
+# Dead letters
+DEAD_LETTERED = _counter("tasks_dead_lettered_total", "tasks", "Jobs that became dead letters", "cause", "kind")
+DLQ_THROWN_AWAY = _counter(
+    "dlq_tasks_thrown_away_total", "tasks", "Dead letters dropped for good", "node_id", "job", "task", "camera"
+)
+DLQ_REPROCESSED = _counter("dlq_tasks_reprocessed_total", "tasks", "Dead letters put back to work", "status")
+
+ERRORS = _counter("errors_total", "errors", "Errors, by where and what", "component", "error_type")
+
+# What is cluster-wide, asked of Redis
+QUEUE_SIZE = _scraped("queue_size", "messages", "Messages that wait in a queue", "queue_name")
+DLQ_SIZE = _scraped("dlq_size", "tasks", "Dead letters kept")
+DEAD_LETTERS = _scraped("dead_letters", "tasks", "Dead letters kept, by cause", "cause")
+LEDGER_IMAGES = _scraped("ledger_images", "images", "Where every image is; seen is their sum", "state")
+OLDEST_JOB = _scraped("oldest_job_age_seconds", "seconds", "Age of the oldest image that has not ended; 0 when none")
+
+COMPONENT_HEALTH = _scraped("component_health", "boolean", "1 when the part answered its canary, else 0", "component")
+
+CATALOG: tuple[Metric, ...] = tuple(value for value in list(vars().values()) if isinstance(value, Metric))

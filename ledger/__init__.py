@@ -1,1 +1,18 @@
-"""x."""
+"""Where each image is now: states, leases, dead letters and what the roles tell each other, all on Redis."""
+
+from ledger.ledger import Ledger
+from ledger.letters import Letters
+from ledger.registry import LoginMemory, SourceRegistry
+from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
+
+__all__ = [
+    "FinishedImage",
+    "Lease",
+    "Ledger",
+    "LedgerSnapshot",
+    "Letters",
+    "LoginMemory",
+    "Refusal",
+    "SourceRegistry",
+    "Standing",
+]

@@ -1,0 +1,164 @@
+"""The one way to the Redis server: its address, the client, and the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from errors import ConfigurationError
+from ledger.faults import translated
+
+Word = str | int | float
+
+PREFIX = "weavloader:"
+_SCRIPTS = Path(__file__).parent / "lua"
+# A server that restarts (a second or two) is waited for; one that is down is reported within some seconds.
+_RETRIES = 4
+_ANSWER_SECONDS = 10.0
+_CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """The broker's URL in parts. ``hosts`` are the sentinels' where ``master_name`` is set, else the server's."""
+
+    hosts: tuple[tuple[str, int], ...]
+    db: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    master_name: str = ""
+    sentinel_password: str = field(default="", repr=False)
+    tls: bool = False
+    verify: str = "required"
+
+    @property
+    def shown(self) -> str:
+        """Host and port, as messages name it: no user, no password."""
+        return ", ".join(f"{host}:{port}" for host, port in self.hosts)
+
+
+def parse_broker_url(url: str) -> BrokerAddress:
+    """The parts of ``redis://``, ``rediss://`` or ``sentinel://h1:26379;sentinel://h2:26379/0?master_name=mymaster``.
+
+    ``ssl_cert_reqs`` (Celery's and redis-py's words for it) and ``sentinel_password`` may stand in the query; user
+    and password may stand at any of the sentinels and are the server's.
+
+    Raises ``ConfigurationError`` naming CELERY_BROKER_URL, without the password.
+    """
+    try:
+        parts = [urlsplit(part) for part in url.split(";")]
+        scheme = parts[0].scheme
+        hosts = tuple((part.hostname or "", part.port or (26379 if scheme == "sentinel" else 6379)) for part in parts)
+        query = {name: values[-1] for name, values in parse_qs(parts[-1].query).items()}
+        db = int(query.get("db") or parts[-1].path.strip("/") or 0)
+    except ValueError:
+        raise ConfigurationError("CELERY_BROKER_URL is not a URL of Redis: its port or database is no number") from None
+    if scheme not in ("redis", "rediss", "sentinel") or any(part.scheme != scheme for part in parts):
+        raise ConfigurationError("CELERY_BROKER_URL must be a redis://, rediss:// or sentinel:// URL")
+    if not all(host for host, _ in hosts) or (len(hosts) > 1 and scheme != "sentinel"):
+        raise ConfigurationError("CELERY_BROKER_URL must name one host (or several sentinels, parted by semicolons)")
+    if scheme == "sentinel" and not query.get("master_name"):
+        raise ConfigurationError(
+            "CELERY_BROKER_URL names sentinels but no master: end it with ?master_name=<the name they know it by>"
+        )
+    login = next((part for part in parts if part.password), parts[0])
+    return BrokerAddress(
+        hosts=hosts,
+        db=db,
+        user=unquote(login.username or ""),
+        password=unquote(login.password or ""),
+        master_name=query.get("master_name", ""),
+        sentinel_password=query.get("sentinel_password", ""),
+        tls=scheme == "rediss",
+        verify=query.get("ssl_cert_reqs", "required").lower().removeprefix("cert_"),
+    )
+
+
+@cache
+def script_text(name: str) -> str:
+    """A script of ``ledger/lua`` with what all of them share before it."""
+    return (_SCRIPTS / "common.lua").read_text("utf-8") + (_SCRIPTS / f"{name}.lua").read_text("utf-8")
+
+
+class Connection:
+    """A pool of connections, opened when first used and again after a fork; safe in threads.
+
+    A request is repeated some times within a few seconds when the server does not answer, so that a restart of the
+    server is ridden out.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not url:
+            raise ConfigurationError("CELERY_BROKER_URL is not set: set it, or start `python main.py up` first")
+        address = parse_broker_url(url)
+        self.address = address.shown
+        options: dict[str, Any] = {
+            "db": address.db,
+            "username": address.user or None,
+            "password": address.password or None,
+            "decode_responses": True,
+            "protocol": 2,
+            "socket_timeout": _ANSWER_SECONDS,
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+            "retry": Retry(ExponentialBackoff(cap=1.0, base=0.1), _RETRIES),
+        }
+        self._sentinel: Sentinel | None = None
+        if address.master_name:
+            self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+                address.hosts,
+                sentinel_kwargs={
+                    "password": address.sentinel_password or None,
+                    "socket_timeout": _CONNECT_SECONDS,
+                    "socket_connect_timeout": _CONNECT_SECONDS,
+                },
+                **options,
+            )
+            self._redis: redis.Redis = self._sentinel.master_for(address.master_name)  # type: ignore[no-untyped-call]
+        else:
+            if address.tls:
+                options |= {"ssl": True, "ssl_cert_reqs": address.verify}
+            host, port = address.hosts[0]
+            self._redis = redis.Redis(host=host, port=port, **options)
+        self._scripts: dict[str, Script] = {}
+
+    def __repr__(self) -> str:
+        return f"Connection({self.address})"
+
+    def run(self, script: str, *args: Word) -> Any:
+        """Run one of the scripts (one round trip). Raises what ``ledger.faults`` makes of the client's errors."""
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(script_text(script))
+        with translated(self.address):
+            return self._scripts[script](args=args)
+
+    def command(self, *words: Word) -> Any:
+        """Run one command. Raises as ``run`` does."""
+        with translated(self.address):
+            return self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def commands(self, commands: Iterable[Sequence[Word]], *, atomic: bool) -> list[Any]:
+        """Run several commands in one round trip, as one transaction where ``atomic``. Raises as ``run`` does."""
+        with translated(self.address), self._redis.pipeline(transaction=atomic) as pipeline:
+            for words in commands:
+                pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
+            return pipeline.execute()
+
+    def close(self) -> None:
+        """Close all connections; the next use opens new ones."""
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+        if self._sentinel is not None:
+            for client in self._sentinel.sentinels:
+                client.close()

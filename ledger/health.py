@@ -1,0 +1,117 @@
+"""The ledger's numbers, and whether a Redis server will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from errors import ConfigurationError
+from ledger.connection import PREFIX, Connection
+from ledger.values import LedgerSnapshot
+from records import AuditCounts
+
+IMAGE_QUEUE = "image_processing"
+_OLDEST_VERSION = (6, 2)
+_PLACES = ("queued", "waiting", "leased", "dead:time")
+
+
+def _counts(counts: Mapping[str, str], cards: Sequence[int]) -> AuditCounts:
+    queued, waiting, leased, letters = cards
+    return AuditCounts(
+        seen=int(counts.get("seen", 0)),
+        pending=queued + waiting,
+        leased=leased,
+        landed=int(counts.get("landed", 0)),
+        dead=letters + int(counts.get("dead", 0)),
+        skipped=int(counts.get("skipped", 0)),
+    )
+
+
+def _places() -> list[tuple[str, str]]:
+    return [("HGETALL", f"{PREFIX}counts"), *(("ZCARD", PREFIX + place) for place in _PLACES)]
+
+
+def audit(connection: Connection) -> AuditCounts:
+    """See ``Ledger.audit``."""
+    counts, *cards = connection.commands(_places(), atomic=True)
+    return _counts(counts, cards)
+
+
+def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
+    """See ``Ledger.snapshot``."""
+    counts, queued, waiting, leased, letters, oldest, causes, time, memory, *lengths = connection.commands(
+        [
+            *_places(),
+            ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
+            ("HGETALL", f"{PREFIX}dead:counts"),
+            ("TIME",),
+            ("INFO", "memory"),
+            *(("LLEN", queue) for queue in queues),
+        ],
+        atomic=True,
+    )
+    now = int(time[0]) + int(time[1]) / 1e6
+    return LedgerSnapshot(
+        audit=_counts(counts, (queued, waiting, leased, letters)),
+        queued=queued,
+        waiting=waiting,
+        oldest_queued=max(0.0, now - _score(oldest)) if oldest else 0.0,
+        queues=dict(zip(queues, lengths, strict=True)),
+        letters=letters,
+        discarded=int(counts.get("dead", 0)),
+        dead_by_cause={cause: int(count) for cause, count in causes.items()},
+        skipped_by_reason={
+            name.removeprefix("skipped:"): int(count) for name, count in counts.items() if name.startswith("skipped:")
+        },
+        memory_bytes=int(memory["used_memory"]),
+    )
+
+
+def _score(withscores: Sequence[Any]) -> float:
+    """The score of the first member, whether the client pairs members and scores or not."""
+    first = withscores[0]
+    return float(first[1] if isinstance(first, (tuple, list)) else withscores[1])
+
+
+def check_server(connection: Connection, *, allow_unsafe: bool) -> tuple[str, ...]:
+    """See ``Ledger.check_server``. Where CONFIG is forbidden, as on managed servers, INFO tells what it can."""
+    info: dict[str, Any] = connection.command("INFO")
+    where = f"Redis at {connection.address}"
+    if int(info.get("cluster_enabled", 0)):
+        raise ConfigurationError(
+            f"{where} is a Redis Cluster, which Celery's transport cannot use:"
+            " set CELERY_BROKER_URL to a single Redis or Valkey, or to Sentinel"
+        )
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_VERSION:
+        raise ConfigurationError(f"{where} is version {version}: the ledger needs Redis 6.2 or Valkey, or a newer one")
+
+    unsafe, warnings = [], []
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        unsafe.append(
+            f"{where} has maxmemory-policy {policy}, which may evict queued jobs:"
+            " run `CONFIG SET maxmemory-policy noeviction`"
+        )
+    if not int(info.get("aof_enabled", 0)):
+        save = _saves(connection)
+        if save is None:
+            warnings.append(
+                f"{where} has no append-only file and forbids CONFIG: whether it saves snapshots is unknown"
+            )
+        elif save:
+            warnings.append(f"{where} has no append-only file: a crash loses what came after its last snapshot")
+        else:
+            unsafe.append(f"{where} keeps nothing on disk: run `CONFIG SET appendonly yes`")
+    if unsafe and not allow_unsafe:
+        raise ConfigurationError("; ".join(unsafe) + ". Or set WEAVLOADER_ALLOW_UNSAFE_REDIS=true.")
+    return tuple(unsafe + warnings)
+
+
+def _saves(connection: Connection) -> bool | None:
+    """Whether snapshots are switched on; None where the server does not tell."""
+    try:
+        answer = connection.command("CONFIG", "GET", "save")
+    except ConfigurationError:
+        return None
+    return bool(answer.get("save") if isinstance(answer, dict) else answer[1:] and answer[1])

@@ -1,0 +1,138 @@
+"""Dead letters: JSON strings at ``dlq:<task-id>``, indexed by time and by cause beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+
+from errors import PermanentError
+from ledger.connection import PREFIX, Connection
+from ledger.images import pairs
+from records import DeadLetter, ImageRecord
+from settings import Jobs
+
+_BATCH = 500
+# Names for what the class, which has a method ``list``, cannot call a list itself.
+ImageRecords = list[ImageRecord]
+DeadLetters = list[DeadLetter]
+_FIELDS = {item.name for item in fields(DeadLetter)}
+_BY_TIME = f"{PREFIX}dead:time"
+_TRANSIENT = f"{PREFIX}dead:transient"
+_COUNTS = f"{PREFIX}dead:counts"
+_DAY = 86_400
+
+
+def arguments(letter: DeadLetter, jobs: Jobs) -> tuple[str | int | float, ...]:
+    """What the scripts take of a letter: JSON, cause, kind, time, and the seconds for which it is kept."""
+    text = json.dumps(asdict(letter), separators=(",", ":"))
+    return text, letter.cause, letter.kind, letter.when, max(1, math.ceil(jobs.dead_letter_days * _DAY))
+
+
+class Letters:
+    """The dead letters of a ledger. All methods raise as the ledger's do."""
+
+    def __init__(self, connection: Connection, jobs: Jobs) -> None:
+        self._connection = connection
+        self._jobs = jobs
+
+    def archive(self, letter: DeadLetter) -> bool:
+        """Keep the letter of a job that has no image in the ledger (its message held no record): seen, and dead.
+
+        False when the id is known already; nothing changed then.
+        """
+        return bool(self._connection.run("archive", letter.task_id, *arguments(letter, self._jobs)))
+
+    def list(
+        self,
+        cause: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> DeadLetters:
+        """The newest letters, newest first; times are seconds since the epoch."""
+        index = _BY_TIME if cause is None else f"{PREFIX}dead:cause:{cause}"
+        low: str | float = "-inf" if since is None else since
+        high: str | float = "+inf" if until is None else until
+        found: list[DeadLetter] = []
+        offset = 0
+        while len(found) < limit:
+            ids = self._connection.command("ZREVRANGEBYSCORE", index, high, low, "LIMIT", offset, min(limit, _BATCH))
+            if not ids:
+                break
+            offset += len(ids)
+            found += self._read(ids)
+        return found[:limit]
+
+    def get(self, task_id: str) -> DeadLetter | None:
+        """One letter; None when there is none."""
+        return next(iter(self._read([task_id])), None)
+
+    def count(self) -> int:
+        """How many letters are kept."""
+        return int(self._connection.command("ZCARD", _BY_TIME))
+
+    def causes(self) -> dict[str, int]:
+        """How many letters are kept, by cause, most first."""
+        counts = self._connection.command("HGETALL", _COUNTS)
+        return dict(sorted(((cause, int(count)) for cause, count in counts.items()), key=lambda item: -item[1]))
+
+    def replay(self, task_ids: Iterable[str]) -> ImageRecords:
+        """Queue the images of these letters again, all attempts before them, and remove the letters, in one step.
+
+        Returns the images that are queued now, to be published by the caller; a letter that somebody else took, or
+        whose record cannot be read, is left out.
+        """
+        ids = list(dict.fromkeys(task_ids))
+        queued: list[ImageRecord] = []
+        for start in range(0, len(ids), _BATCH):
+            records = []
+            for letter in self._read(ids[start : start + _BATCH]):
+                try:
+                    record = ImageRecord.from_message(letter.record)
+                except PermanentError:
+                    continue
+                if record.id == letter.task_id:
+                    records.append(record)
+            if records:
+                queued += [records[at] for at in self._connection.run("replay", *pairs(records))]
+        return queued
+
+    def discard(self, task_ids: Iterable[str]) -> int:
+        """Throw letters away; how many there were. Their images stay counted as dead, and are not taken again."""
+        ids = list(dict.fromkeys(task_ids))
+        return sum(
+            int(self._connection.run("discard", *ids[start : start + _BATCH])) for start in range(0, len(ids), _BATCH)
+        )
+
+    def expiring(self, now: float | None = None, within: float = 7200, limit: int = _BATCH) -> DeadLetters:
+        """The oldest letters that expire within some seconds: what an archive must take before they go."""
+        before = (time.time() if now is None else now) - self._jobs.dead_letter_days * _DAY + within
+        ids = self._connection.command("ZRANGEBYSCORE", _BY_TIME, "-inf", before, "LIMIT", 0, limit)
+        return self._read(ids)
+
+    def expire(self, now: float | None = None) -> int:
+        """Discard the letters older than ``WEAVLOADER_DEAD_LETTER_DAYS``; how many there were."""
+        before = (time.time() if now is None else now) - self._jobs.dead_letter_days * _DAY
+        gone = 0
+        while ids := self._connection.command("ZRANGEBYSCORE", _BY_TIME, "-inf", before, "LIMIT", 0, _BATCH):
+            gone += self.discard(ids)
+        return gone
+
+    def due_for_reprocess(self, now: float | None = None) -> Sequence[str]:
+        """The ids of letters with a transient cause younger than ``WEAVLOADER_REPROCESS_DAYS``, oldest first."""
+        since = (time.time() if now is None else now) - self._jobs.reprocess_days * _DAY
+        ids: Sequence[str] = self._connection.command("ZRANGEBYSCORE", _TRANSIENT, since, "+inf")
+        return ids
+
+    def _read(self, task_ids: Sequence[str]) -> DeadLetters:
+        if not task_ids:
+            return []
+        texts = self._connection.command("MGET", *(f"dlq:{task_id}" for task_id in task_ids))
+        return [_letter(text) for text in texts if text is not None]
+
+
+def _letter(text: str) -> DeadLetter:
+    return DeadLetter(**{name: value for name, value in json.loads(text).items() if name in _FIELDS})

@@ -1,0 +1,8 @@
+-- ARGV: id, token, letter, cause, kind, when, seconds to keep it   Returns 1, or 0 when the lease is lost.
+local id = ARGV[1]
+if not owned(id, ARGV[2]) then
+  return 0
+end
+finish(id, 'd')
+keep_letter(id, ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+return 1

@@ -1,0 +1,92 @@
+-- What all scripts share. It stands before each of them.
+-- A script is atomic, but what it wrote stays when a later call fails: so a transition begins with the call that takes
+-- the image out of where it was. That one frees memory, and a server at maxmemory then lets the rest of the script
+-- pass: running work can end where no new work fits.
+local PREFIX = 'weavloader:'
+local QUEUED, WAITING, LEASED = PREFIX .. 'queued', PREFIX .. 'waiting', PREFIX .. 'leased'
+local COUNTS, TOKEN, OVERTAKEN = PREFIX .. 'counts', PREFIX .. 'token', PREFIX .. 'overtaken'
+local DEAD_TIME, DEAD_TRANSIENT = PREFIX .. 'dead:time', PREFIX .. 'dead:transient'
+local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 'dead:causes', PREFIX .. 'dead:counts'
+
+-- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards.
+local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead'}
+
+local call = redis.call
+
+local function image(id)
+  return PREFIX .. 'image:' .. id
+end
+
+local function clock()
+  local time = call('TIME')
+  return time[1] + time[2] / 1000000
+end
+
+-- Finished images: 65,536 small hashes by the id's first four digits, field = the other digits, value = the state's
+-- letter and the day since the epoch.
+local function bucket(id)
+  return PREFIX .. 'done:' .. id:sub(1, 4), id:sub(5)
+end
+
+local function trace(id)
+  local key, field = bucket(id)
+  return call('HGET', key, field)
+end
+
+local function leave_trace(id, letter)
+  local key, field = bucket(id)
+  call('HSET', key, field, letter .. math.floor(clock() / 86400))
+end
+
+local function remove_trace(id)
+  local key, field = bucket(id)
+  call('HDEL', key, field)
+end
+
+-- Whether the lease is still its owner's.
+local function owned(id, token)
+  local now = call('HMGET', image(id), 'state', 'token')
+  return now[1] == 'leased' and now[2] == token
+end
+
+-- Puts a new image into the queue.
+local function enqueue(id, record, at)
+  call('HSET', image(id), 'state', 'queued', 'record', record)
+  call('ZADD', QUEUED, at, id)
+end
+
+-- Ends a leased image.
+local function finish(id, letter)
+  call('ZREM', LEASED, id)
+  call('DEL', image(id))
+  leave_trace(id, letter)
+end
+
+local function keep_letter(id, json, cause, kind, when, seconds)
+  call('SET', 'dlq:' .. id, json, 'EX', seconds)
+  call('ZADD', DEAD_TIME, when, id)
+  call('ZADD', DEAD_CAUSE .. cause, when, id)
+  call('HSET', DEAD_CAUSES, id, cause)
+  call('HINCRBY', DEAD_COUNTS, cause, 1)
+  if kind == 'transient' then
+    call('ZADD', DEAD_TRANSIENT, when, id)
+  end
+end
+
+-- Takes a letter out of the indexes; whether it was there.
+local function remove_letter(id)
+  if call('ZREM', DEAD_TIME, id) == 0 then
+    return false
+  end
+  call('DEL', 'dlq:' .. id)
+  call('ZREM', DEAD_TRANSIENT, id)
+  local cause = call('HGET', DEAD_CAUSES, id)
+  if cause then
+    call('ZREM', DEAD_CAUSE .. cause, id)
+    call('HDEL', DEAD_CAUSES, id)
+    if call('HINCRBY', DEAD_COUNTS, cause, -1) <= 0 then
+      call('HDEL', DEAD_COUNTS, cause)
+    end
+  end
+  return true
+end

@@ -1,0 +1,9 @@
+-- ARGV: id, trace, id, trace, …   Removes the traces that are still the same; returns how many.
+local forgotten = 0
+for i = 1, #ARGV, 2 do
+  if trace(ARGV[i]) == ARGV[i + 1] then
+    remove_trace(ARGV[i])
+    forgotten = forgotten + 1
+  end
+end
+return forgotten

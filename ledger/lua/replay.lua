@@ -1,0 +1,13 @@
+-- ARGV: id, record, id, record, …   Returns the positions (from 0) of the letters that were there; their images are
+-- queued now, with all attempts before them.
+local at = clock()
+local queued = {}
+for i = 1, #ARGV, 2 do
+  local id = ARGV[i]
+  if remove_letter(id) then
+    remove_trace(id)
+    enqueue(id, ARGV[i + 1], at)
+    queued[#queued + 1] = (i - 1) / 2
+  end
+end
+return queued

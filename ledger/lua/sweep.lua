@@ -1,0 +1,68 @@
+-- ARGV: now ('' for the server's time), most images, lease in seconds, seconds after which a message counts as lost,
+-- name of the broker's list
+-- Returns id, record, id, record, … of the images whose message must be published (again). All of them are queued now,
+-- with this time, so that no other sweep returns them too.
+local at = tonumber(ARGV[1]) or clock()
+local room, lease, lost_after = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local publish = {}
+
+-- The first images of a sorted set between two scores, as far as there is room.
+local function head(key, low, high)
+  if room <= 0 then
+    return {}
+  end
+  local ids = call('ZRANGEBYSCORE', key, low, high, 'LIMIT', 0, room)
+  room = room - #ids
+  return ids
+end
+
+local function queue(id, from)
+  call('ZREM', from, id)
+  local record = call('HGET', image(id), 'record')
+  if record then -- without it somebody removed the image's hash: the audit's difference shows it
+    call('HDEL', image(id), 'token', 'owner')
+    call('HSET', image(id), 'state', 'queued')
+    if from == LEASED then
+      call('HINCRBY', image(id), 'deaths', 1)
+    end
+    call('ZADD', QUEUED, at, id)
+    publish[#publish + 1] = id
+    publish[#publish + 1] = record
+  end
+end
+
+-- 1. What waits and is due.
+for _, id in ipairs(head(WAITING, '-inf', at)) do
+  queue(id, WAITING)
+end
+
+-- 2. Leases that ran out. Their owners could not renew them while the server was down: after its start they get the
+-- length of a lease to do so. A lease from before the clock was set back would last too long: it begins now.
+local uptime = tonumber(call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
+if uptime > lease then
+  for _, id in ipairs(head(LEASED, '-inf', at)) do
+    queue(id, LEASED)
+  end
+end
+for _, id in ipairs(call('ZRANGEBYSCORE', LEASED, '(' .. (at + 2 * lease), '+inf', 'LIMIT', 0, ARGV[2])) do
+  call('ZADD', LEASED, at + lease, id)
+end
+
+-- 3. Lost messages. The broker's list is first in, first out: an image that is still queued while one queued
+-- lost_after later has been leased, or while the list is empty for lost_after, has no message any more (or one that a
+-- worker holds back; a second one is harmless). A time in the future is from before the clock was set back.
+local oldest = tonumber(call('GET', OVERTAKEN) or 0)
+if oldest > at then
+  call('DEL', OVERTAKEN)
+  oldest = 0
+end
+if call('LLEN', ARGV[5]) == 0 then
+  oldest = at
+end
+for _, id in ipairs(head(QUEUED, '-inf', '(' .. (oldest - lost_after))) do
+  queue(id, QUEUED)
+end
+for _, id in ipairs(head(QUEUED, '(' .. (at + lost_after), '+inf')) do
+  queue(id, QUEUED)
+end
+return publish

@@ -1,0 +1,41 @@
+"""The compact traces of finished images, and forgetting the old ones.
+
+65,536 small hashes by the id's first four digits; a field is the rest of the id, its value one letter for the state and
+the day of the end. As listpacks they cost some 50 bytes an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from ledger.connection import PREFIX, Connection
+from ledger.values import FinishedImage, State
+
+BUCKETS = 65_536
+TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
+_FORGETTABLE = "lsx"  # 'd' has its letter still
+_STEP = 256
+
+
+def trace_key(image: str) -> tuple[str, str]:
+    """The hash and the field of an image's trace."""
+    return f"{PREFIX}done:{image[:4]}", image[4:]
+
+
+def forget(connection: Connection, older_than_days: float) -> Iterator[list[FinishedImage]]:
+    """See ``Ledger.forget_finished``. A step's traces are removed when the next step is asked for."""
+    seconds = int(connection.command("TIME")[0])
+    before = (seconds - older_than_days * 86_400) / 86_400
+    for first in range(0, BUCKETS, _STEP):
+        prefixes = [f"{number:04x}" for number in range(first, first + _STEP)]
+        answers = connection.commands((("HGETALL", f"{PREFIX}done:{prefix}") for prefix in prefixes), atomic=False)
+        old = [
+            (prefix + rest, trace)
+            for prefix, fields in zip(prefixes, answers, strict=True)
+            for rest, trace in fields.items()
+            if trace[0] in _FORGETTABLE and int(trace[1:]) + 1 <= before
+        ]
+        if old:
+            yield [FinishedImage(image, TRACE_STATES[trace[0]], int(trace[1:])) for image, trace in old]
+            connection.run("forget", *chain.from_iterable(old))

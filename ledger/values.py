@@ -1,0 +1,73 @@
+"""The ledger's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from records import AuditCounts, ImageRecord
+
+Reason = Literal["landed", "dead", "skipped", "leased", "waiting"]
+State = Literal["queued", "waiting", "leased", "landed", "dead", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one image until it runs out unrenewed.
+
+    ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
+    for the first try; ``deaths`` counts this image's leases that ran out.
+    """
+
+    id: str
+    token: int
+    attempt: int = 1
+    deaths: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an image is not leased: it is finished, somebody else has a live lease, or it waits until it is due."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one image is. ``record`` is None for a finished image, of which only a trace is kept."""
+
+    state: State
+    attempts: int = 0
+    deaths: int = 0
+    reason: str = ""
+    record: ImageRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """The trace of an image that landed, was skipped, or whose dead letter is gone. ``day`` is days since the epoch."""
+
+    id: str
+    state: State
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """The ledger's numbers, read in one round trip.
+
+    ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
+    ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone.
+    """
+
+    audit: AuditCounts
+    queued: int
+    waiting: int
+    oldest_queued: float
+    queues: Mapping[str, int]
+    letters: int
+    discarded: int
+    dead_by_cause: Mapping[str, int]
+    skipped_by_reason: Mapping[str, int]
+    memory_bytes: int

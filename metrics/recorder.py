@@ -67,8 +67,9 @@ _state = _State()
 def prepare(data: Path, role: str) -> Path:
     """Keep this process's numbers, and those of its forked children, where the host's endpoint finds them.
 
-    A role calls it once, at its start, with the data folder and its name (``processor``, ``moderator``, ``cleaner``,
-    ``worker`` for a plain Celery worker, ``scheduler``, ``stream``, ``metrics``, …). Returns the folder. Raises ``OSError`` when the data folder cannot be written.
+    A role calls it once, at its start, with the data folder and its name: ``processor``, ``moderator``, ``cleaner`` or
+    ``worker`` (a plain Celery worker), ``scheduler``, ``stream``, ``metrics``, … Returns the folder. Raises ``OSError``
+    when the data folder cannot be written.
     """
     place = folder.of_host(data)
     place.mkdir(parents=True, exist_ok=True)

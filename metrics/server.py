@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 import sys
 import threading
 import time
@@ -28,9 +29,6 @@ from records import AuditCounts, PartState
 
 log = logs.get("metrics")
 
-#: Seconds between two questions to a part, and after which no answer means that it is down.
-PROBE_EVERY = 5.0
-PROBE_DEADLINE = 8.0
 #: Seconds between two readings of the cluster's counts, and after which old ones are not shown any more.
 CLUSTER_EVERY = 1.0
 CLUSTER_DEADLINE = 5.0
@@ -55,6 +53,14 @@ class ClusterCounts:
 
 Probe = Callable[[], PartState]
 Cluster = Callable[[], ClusterCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between two questions to a part, and seconds after which no answer means that it is down."""
+
+    every: float = 5.0
+    deadline: float = 8.0
 
 
 class _Asked(Generic[T]):
@@ -91,9 +97,9 @@ class _Asked(Generic[T]):
 class Endpoint:
     """What the three addresses answer."""
 
-    def __init__(self, probes: Mapping[str, Probe], cluster: Cluster, stop: threading.Event) -> None:
+    def __init__(self, probes: Mapping[str, Probe], cluster: Cluster, pace: Pace, stop: threading.Event) -> None:
         self._parts = {
-            name: _Asked(probe, lambda detail: PartState(False, detail, ""), PROBE_EVERY, PROBE_DEADLINE, stop)
+            name: _Asked(probe, lambda detail: PartState(False, detail, ""), pace.every, pace.deadline, stop)
             for name, probe in probes.items()
         }
         self._cluster: _Asked[ClusterCounts | None] = _Asked(
@@ -211,8 +217,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without asking the name service for this host's name, as the base class does."""
-        socket.socket.bind(self.socket, self.server_address)
+        """Bind without asking the name service for this host's name, as ``HTTPServer`` does."""
+        socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -221,7 +227,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(section: settings.Metrics, *, probes: Mapping[str, Probe], cluster: Cluster) -> Iterator[str]:
+def serving(
+    section: settings.Metrics, *, probes: Mapping[str, Probe], cluster: Cluster, pace: Pace = Pace()
+) -> Iterator[str]:
     """The endpoint while the block runs; gives its address (``http://host:port``).
 
     Raises ``ConfigurationError`` when the port is taken or the address is not this host's.
@@ -230,12 +238,13 @@ def serving(section: settings.Metrics, *, probes: Mapping[str, Probe], cluster: 
     try:
         server = _Server(section.host, section.port)
     except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"the metrics endpoint cannot listen on {shown}:{section.port} ({getattr(error, 'strerror', None) or error})."
+            f"the metrics endpoint cannot listen on {shown}:{section.port} ({why})."
             " Set WEAVLOADER_METRICS_PORT to a free port (WEAVLOADER_METRICS_HOST is the address)."
         ) from None
     stop = threading.Event()
-    server.endpoint = Endpoint(probes, cluster, stop)
+    server.endpoint = Endpoint(probes, cluster, pace, stop)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
     thread.start()
     try:

@@ -1,1 +1,7 @@
-"""x."""
+"""The embedded stack: a local Valkey, Triton and Weaviate, and the roles, under supervisord."""
+
+from stack.installing import install_all
+from stack.supervisor import ProcessState, running_states
+from stack.up import ROLES, Stack
+
+__all__ = ["ROLES", "ProcessState", "Stack", "install_all", "running_states"]

@@ -1,0 +1,206 @@
+"""supervisord as a child of ``up``: started under the guard, asked over its own socket in the data folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from errors import ConfigurationError, PartUnavailable
+from settings import PROJECT_ROOT, process_environment, running_stack
+from stack.handover import write_private
+from stack.launch import Launch
+from stack.processes import MARK
+
+CONFIGURATION = PROJECT_ROOT / "supervisord.conf"
+#: A socket's path may have 107 bytes; supervisord first binds it with its pid appended.
+LONGEST_SOCKET_PATH = 107 - len(".1234567")
+ANSWER_SECONDS = 15.0
+#: supervisord's own limits (8 s for roles, then 4 s for parts, and its loop's second) fit into the first.
+STOP_SECONDS = 13
+GRACE_SECONDS = 2
+
+
+class ProcessState(NamedTuple):
+    """One program: supervisor's word for its state (RUNNING, BACKOFF, …), its pid (0: none), since when (epoch)."""
+
+    state: str
+    pid: int
+    started: int
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> _Connection:
+        return _Connection(str(self._path), self._timeout)
+
+
+def ask(control: Path, method: str, *words: Any, timeout: float = 5.0) -> Any:
+    """One call to supervisord. Raises ``OSError`` or ``xmlrpc.client.Error`` when it does not answer or refuses."""
+    with xmlrpc.client.ServerProxy("http://localhost", _Transport(control, timeout)) as proxy:
+        return getattr(proxy.supervisor, method)(*words)
+
+
+def states(control: Path) -> dict[str, ProcessState]:
+    """Every program of the stack by name; nothing when supervisord does not answer."""
+    try:
+        answer = ask(control, "getAllProcessInfo")
+    except (OSError, xmlrpc.client.Error, http.client.HTTPException):
+        return {}
+    return {item["name"]: ProcessState(item["statename"], item["pid"], item["start"]) for item in answer}
+
+
+def running_states(data: Path) -> dict[str, ProcessState]:
+    """The programs of the stack that runs on this data folder, asked from any terminal; nothing when none runs."""
+    running = running_stack(data)
+    return states(Path(running["control"])) if running and "control" in running else {}
+
+
+def run_folder(data: Path) -> Path:
+    """Where the socket and the launch files are: ``run`` in the data folder, or a private folder under the system's
+    temporary one where that path is too long for a socket.
+
+    Raises ``ConfigurationError`` when somebody else has taken that folder.
+    """
+    usual = data / "run"
+    if len(os.fsencode(usual / "control")) <= LONGEST_SOCKET_PATH:
+        return usual
+    name = f"weavloader-{os.getuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
+    folder = Path(tempfile.gettempdir()) / name
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigurationError(f"{folder} belongs to somebody else: remove it or set a shorter WEAVLOADER_DATA_DIR")
+    return folder
+
+
+class Supervisor:
+    """supervisord and, through it, the programs of ``supervisord.conf``."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._folder = run_folder(data)
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._launches: list[Path] = []
+
+    @property
+    def control(self) -> Path:
+        """The socket that supervisord listens on."""
+        return self._folder / "control"
+
+    def start(self, environment: Mapping[str, str], lock: int, shm_prefixes: Sequence[str]) -> None:
+        """Start supervisord with no program yet. Its guard inherits ``lock`` (a file descriptor), so that the data
+        folder stays taken until everything has ended, even when this process is killed.
+
+        Raises ``ConfigurationError`` when it does not answer.
+        """
+        log = self._data / "logs" / "supervisord.err"
+        guard = [sys.executable, "-S", str(PROJECT_ROOT / "stack" / "guard.py"), "--watch"]
+        guard += ["--stop", str(STOP_SECONDS), "--grace", str(GRACE_SECONDS)]
+        guard += [word for prefix in shm_prefixes for word in ("--shm", prefix)]
+        command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(CONFIGURATION)]
+        names = {
+            "WEAVLOADER_PYTHON": sys.executable,
+            "WEAVLOADER_RUN_DIR": str(self._folder),
+            "WEAVLOADER_LOG_DIR": str(self._data / "logs"),
+            "WEAVLOADER_AUTOSTART": "false",
+            "PYTHONUNBUFFERED": "1",
+            MARK: str(self._data),
+        }
+        with log.open("wb") as output:
+            self._guard = subprocess.Popen(
+                [*guard, "--", *command],
+                env=process_environment({**environment, **names}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C is for `up` alone, which stops things in order
+                pass_fds=(lock,),
+            )
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not states(self.control):
+            if not self.alive() or time.monotonic() >= deadline:
+                raise ConfigurationError(f"supervisord did not start: {last_line(log) or 'no message'} (log: {log})")
+            time.sleep(0.02)
+
+    def launch(self, name: str, launch: Launch) -> None:
+        """Start one of the parts. Its environment holds keys: it goes into a file for the owner's eyes only."""
+        file = self._folder / f"{name}.json"
+        content = {"argv": launch.argv, "environment": dict(launch.environment), "shm_prefix": launch.shm_prefix}
+        write_private(file, content)
+        self._launches.append(file)
+        self._start(f"parts:{name}")
+
+    def start_role(self, name: str) -> None:
+        """Start one of the roles."""
+        self._start(f"roles:{name}")
+
+    def _start(self, name: str) -> None:
+        try:
+            ask(self.control, "startProcess", name, False)
+        except (OSError, xmlrpc.client.Error, http.client.HTTPException) as error:
+            raise PartUnavailable("stack", f"supervisord could not start {name}: {error}") from None
+
+    def states(self) -> dict[str, ProcessState]:
+        """Every program by name."""
+        return states(self.control)
+
+    def alive(self) -> bool:
+        """Whether supervisord (its guard) still runs."""
+        return self._guard is not None and self._guard.poll() is None
+
+    def stop(self) -> None:
+        """End supervisord and every program: roles first, then parts, by force after ``STOP_SECONDS``."""
+        if self._guard is None:
+            return
+        if self.alive():
+            with suppress(OSError, xmlrpc.client.Error, http.client.HTTPException):
+                ask(self.control, "shutdown", timeout=1)  # noticed at once, a signal only after up to a second
+            self._guard.terminate()
+            try:
+                self._guard.wait(STOP_SECONDS + 1)
+            except subprocess.TimeoutExpired:
+                self._guard.kill()
+        self._guard.wait()
+        for file in self._launches:
+            file.unlink(missing_ok=True)
+        if self._folder != self._data / "run":
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something ('' when there is none)."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

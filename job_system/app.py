@@ -1,0 +1,75 @@
+"""The Celery app. Importing it costs no Redis and no settings: both come when its configuration is first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+from celery import Celery
+from celery.loaders.app import AppLoader
+
+from errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from job_system.runtime import Runtime
+
+
+class CommandConfigurationError(ConfigurationError, click.ClickException):
+    """A ``ConfigurationError`` that ``celery`` itself (a click program) ends with: one line, and the exit code 4."""
+
+
+class SettingsLoader(AppLoader):  # type: ignore[misc]
+    """Reads Celery's configuration from the project's settings when it is first needed."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """The configuration. Raises ``CommandConfigurationError`` where no broker is known or a setting is wrong."""
+        from job_system.celery_config import configuration
+        from settings import load, require
+
+        try:
+            return configuration(require(load().settings, "redis"))
+        except ConfigurationError as error:
+            raise CommandConfigurationError(str(error)) from None
+
+
+class WeavloaderCelery(Celery):  # type: ignore[misc]
+    """The app, with what the tasks of one process share at ``app.runtime``."""
+
+    _runtime: Runtime | None = None
+    _runtime_lock = threading.Lock()
+
+    @property
+    def runtime(self) -> Runtime:
+        """This process's runtime, made when first asked for: a forked child gets one of its own, not its parent's."""
+        with self._runtime_lock:
+            if self._runtime is None or self._runtime.pid != os.getpid():
+                from job_system.runtime import Runtime
+                from settings import load
+
+                self._runtime = Runtime(load().settings)
+            return self._runtime
+
+    def hand_back(self) -> None:
+        """Stop what this process has in flight and hand it back; see ``Runtime.hand_back``."""
+        runtime = self._runtime
+        if runtime is not None and runtime.pid == os.getpid():
+            runtime.hand_back()
+
+    def close_runtime(self) -> None:
+        """End this process's runtime if it has one."""
+        with self._runtime_lock:
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None and runtime.pid == os.getpid():
+            runtime.close()
+
+
+def _after_fork() -> None:
+    """A lock that another thread held while the process forked would stay locked in the child for ever."""
+    WeavloaderCelery._runtime_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+celery_app = WeavloaderCelery("weavloader", loader=SettingsLoader, include=["job_system.tasks", "job_system.hooks"])

@@ -1,0 +1,153 @@
+"""Celery's configuration, made from the settings."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import timedelta
+from typing import Any
+
+from celery.schedules import crontab
+from kombu.entity import Queue
+
+from job_system.queues import CLEANUP, IMAGES, MONITORING, ROUTES, TASKS
+from ledger.connection import parse_broker_url
+from settings import Settings
+
+#: Seconds without an answer after which a connection to the broker counts as dead.
+SOCKET_SECONDS = 15
+#: Seconds for which a dead scheduler's lock keeps others from taking over.
+SCHEDULER_LOCK_SECONDS = 15
+#: Most seconds between two looks of the scheduler at its schedule; it must be well below the lock's time.
+SCHEDULER_TICK_SECONDS = 3
+#: Seconds for which a task's result is kept.
+RESULT_SECONDS = 3600
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """What Celery is told. The broker's URL must be known."""
+    jobs = settings.jobs
+    transport: dict[str, Any] = {
+        "visibility_timeout": jobs.visibility_timeout,
+        "socket_keepalive": True,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "health_check_interval": SOCKET_SECONDS,
+        "retry_on_timeout": True,
+        # a message that lost its worker shows up soon after its visibility timeout (the ledger is quicker anyway)
+        "unacked_restore_interval": 10,
+    }
+    backend = jobs.result_backend or jobs.broker_url
+    config: dict[str, Any] = {
+        "broker_url": jobs.broker_url,
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": SOCKET_SECONDS,
+        "result_backend": backend,
+        "result_expires": RESULT_SECONDS,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": SOCKET_SECONDS,
+        "redis_socket_connect_timeout": SOCKET_SECONDS,
+        # Plain lists of exactly these names; a worker without --queues takes all three.
+        "task_queues": [_queue(name) for name in (IMAGES, MONITORING, CLEANUP)],
+        "task_default_queue": CLEANUP,
+        "task_create_missing_queues": False,
+        "task_routes": {name: {"queue": queue} for name, queue in ROUTES.items()},
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        # A message is acknowledged when its job is settled in the ledger, not when it arrives.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_track_started": False,
+        # A job waits for other servers, so that one process keeps many in flight: threads, of which each only waits
+        # for its coroutine. The next message is taken when one is settled: more would be reserved by a worker that
+        # does not get to them (measured: 127 of the ideal 128 images/s with 1, 129 with 2 or 4).
+        "worker_pool": "threads",
+        "worker_concurrency": jobs.in_flight,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "event_queue_ttl": 60,
+        "event_queue_expires": 120,
+        "worker_enable_remote_control": True,
+        "timezone": "UTC",
+        "enable_utc": True,
+        "beat_scheduler": "job_system.scheduler:OneScheduler",
+        "beat_max_loop_interval": SCHEDULER_TICK_SECONDS,
+        "beat_schedule": schedule(settings),
+        "redbeat_redis_url": jobs.broker_url,
+        "redbeat_redis_options": {
+            "socket_keepalive": True,
+            "socket_timeout": SOCKET_SECONDS,
+            "socket_connect_timeout": SOCKET_SECONDS,
+        },
+        "redbeat_lock_timeout": SCHEDULER_LOCK_SECONDS,
+        "redbeat_key_prefix": "weavloader:beat:",
+    }
+    address = parse_broker_url(jobs.broker_url)
+    if address.master_name:
+        config["broker_url"] = _without_query(jobs.broker_url)
+        transport["master_name"] = address.master_name
+        transport["sentinel_kwargs"] = {"password": address.sentinel_password or None}
+        config["redbeat_redis_url"] = "redis-sentinel"
+        config["redbeat_redis_options"] |= {
+            "sentinels": list(address.hosts),
+            "service_name": address.master_name,
+            "username": address.user or None,
+            "password": address.password or None,
+            "db": address.db,
+            "sentinel_kwargs": {"password": address.sentinel_password or None},
+        }
+    if address.tls and "ssl_cert_reqs" not in jobs.broker_url:
+        config["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    kept = parse_broker_url(backend)
+    if kept.master_name:
+        config["result_backend"] = _without_query(backend)
+        config["result_backend_transport_options"] = {
+            "master_name": kept.master_name,
+            "sentinel_kwargs": {"password": kept.sentinel_password or None},
+        }
+    if kept.tls and "ssl_cert_reqs" not in backend:
+        config["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return config
+
+
+def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the scheduler sends. A message that nobody took by the time of the next is dropped (``expires``)."""
+    sweep = max(settings.jobs.sweep, 1)
+    return {
+        "sweep-ledger": {
+            "task": f"{TASKS}.sweep_ledger",
+            "schedule": timedelta(seconds=sweep),
+            "options": {"expires": sweep},
+        },
+        "check-health": {
+            "task": f"{TASKS}.check_health",
+            "schedule": timedelta(minutes=30),
+            "options": {"expires": 1800},
+        },
+        "cleanup-failed-tasks": {
+            "task": f"{TASKS}.cleanup_failed_tasks",
+            "schedule": crontab(minute="17"),
+            "options": {"expires": 3600},
+        },
+        "reprocess-dlq-tasks": {
+            "task": f"{TASKS}.reprocess_dlq_tasks",
+            "schedule": crontab(hour="3", minute="41"),
+            "options": {"expires": 86400},
+        },
+    }
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def _without_query(url: str) -> str:
+    """The sentinels' URLs as kombu reads them: the master's name goes beside them, not into them."""
+    return ";".join(part.partition("?")[0] for part in url.split(";"))

@@ -1,0 +1,75 @@
+"""Flower's settings: where it listens and what it asks for. Plain ``celery flower`` reads the root ``flowerconfig.py``,
+which takes everything from here.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from settings import PROJECT_ROOT, Settings, load
+
+CONFIGURATION = PROJECT_ROOT / "flowerconfig.py"
+USER = "weavloader"
+
+
+def login(settings: Settings) -> str:
+    """``user:password``: FLOWER_BASIC_AUTH, or a password made at the first start and kept in the data folder, readable
+    by its owner only. Whoever starts Flower shows it.
+    """
+    if settings.flower.basic_auth:
+        return settings.flower.basic_auth
+    return f"{USER}:{_kept_password(settings.paths.data)}"
+
+
+def _kept_password(data: Path) -> str:
+    file = data / "flower.password"
+    data.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".flower.password.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        return file.read_text("utf-8").strip()
+    except FileNotFoundError:
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(18) + "\n", "utf-8")
+    try:
+        os.link(draft, file)  # of several first starts at once one wins, and its file is whole
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return file.read_text("utf-8").strip()
+
+
+def hide_arguments(task: Any) -> Any:
+    """A task as Flower shows it: without its arguments, which hold the images' addresses."""
+    shown = copy.copy(task)
+    shown.args = shown.kwargs = ""
+    return shown
+
+
+def options() -> dict[str, Any]:
+    """Flower's options by name."""
+    settings = load().settings
+    return {
+        "address": settings.flower.host,
+        "port": settings.flower.port,
+        "basic_auth": [login(settings)],
+        "persistent": False,
+        "format_task": hide_arguments,
+        "max_tasks": 5000,
+        "purge_offline_workers": 60,
+        "tasks_columns": "name,uuid,state,result,received,started,runtime,worker",
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """``basic_auth`` and the other options, read when they are asked for: importing this makes no password."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    values = options()
+    if name not in values:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return values[name]

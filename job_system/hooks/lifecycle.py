@@ -1,0 +1,124 @@
+"""A worker's life: its server is checked, its logs carry its role's tag, and it stops without losing a job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+from celery import signals
+
+import logs
+from errors import ConfigurationError, PartUnavailable, WeavloaderError
+from job_system.app import celery_app
+from job_system.queues import CLEANER, MODERATOR, PROCESSOR, ROLES, Role
+from ledger import Ledger
+from metrics import recorder
+from settings import Settings, load
+
+log = logs.get(__name__)
+
+#: Seconds for which a worker that was told to stop lets its jobs finish before it hands them back.
+STOP_SECONDS = 4.0
+#: Seconds between two signs of life, and for how long one counts.
+BEAT_SECONDS = 5.0
+BEAT_TTL = 20.0
+
+_ended = threading.Event()
+
+
+def role_of(queues: set[str]) -> Role:
+    """The role that a worker of these queues plays: a worker of all three is a processor above all."""
+    return next((role for role in (PROCESSOR, MODERATOR, CLEANER) if role.queue in queues), CLEANER)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(loglevel: int | str | None = None, **_: Any) -> None:
+    """Celery's own logging stays out; a level on its command line other than its default counts."""
+    section = load().settings.logging
+    level = logging.getLevelName(loglevel) if isinstance(loglevel, int) else loglevel
+    if level and level != "WARNING":
+        section = section.model_copy(update={"level": str(level)})
+    _configure_logging(_tag, section)
+
+
+_tag = "MAIN"
+
+
+def _configure_logging(tag: str, section: Any = None) -> None:
+    settings = load().settings
+    secrets = (
+        settings.jobs.broker_url,
+        settings.jobs.result_backend,
+        settings.sage.password,
+        settings.weaviate.api_key,
+    )
+    logs.configure(section or settings.logging, tag, secrets=[secret for secret in secrets if secret])
+    logging.getLogger("celery.app.trace").addFilter(_quiet_hand_back)
+
+
+def _quiet_hand_back(record: logging.LogRecord) -> bool:
+    """Celery tells a message that goes back to the queue with a traceback, at a warning: it is neither."""
+    data = getattr(record, "data", None)
+    return not (isinstance(data, dict) and data.get("description") == "rejected")
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _begin(sender: Any = None, **_: Any) -> None:
+    """Check the server before anything is taken from it; a worker that must not start ends with one line."""
+    global _tag
+    settings = load().settings
+    role = role_of(set(celery_app.amqp.queues.consume_from))
+    _tag = role.tag
+    _configure_logging(_tag)
+    try:
+        with Ledger(settings.jobs) as ledger:
+            warnings = ledger.check_server()
+    except (ConfigurationError, PartUnavailable) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        # SystemExit is the one thing that Celery lets a signal's handler raise
+        raise SystemExit(error.exit_code) from None
+    for warning in warnings:
+        log.warning(warning)
+    recorder.prepare(settings.paths.data, role.name)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _ready(sender: Any = None, **_: Any) -> None:
+    roles = [role.name for role in ROLES if role.queue in celery_app.amqp.queues.consume_from]
+    _ended.clear()
+    threading.Thread(target=beat, args=(load().settings, roles, _ended), name="heartbeat", daemon=True).start()
+    log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
+
+
+def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:
+    """Say that this process plays these roles until it ends."""
+    names = [f"{role}@{socket.gethostname()}:{os.getpid()}" for role in roles]
+    with Ledger(settings.jobs) as ledger:
+        while True:
+            try:
+                for name in names:
+                    ledger.beat(name, 0 if ended.is_set() else BEAT_TTL)
+            except WeavloaderError as error:
+                log.debug("no heartbeat", error=str(error))
+            if ended.is_set():
+                return
+            ended.wait(BEAT_SECONDS)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stopping(**_: Any) -> None:
+    """Let jobs finish for some seconds; what is unfinished then goes back to the queue."""
+    _ended.set()
+    timer = threading.Timer(STOP_SECONDS, celery_app.hand_back)
+    timer.daemon = True
+    timer.start()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end(**_: Any) -> None:
+    celery_app.close_runtime()

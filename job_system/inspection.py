@@ -1,0 +1,51 @@
+"""Which roles live: workers are asked through Celery, the others say so in the ledger."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from kombu.exceptions import KombuError
+
+from errors import PartUnavailable
+from job_system.app import celery_app
+from job_system.queues import ROLES
+from ledger import Ledger
+from records import PartState
+
+#: Seconds that workers have to answer.
+ANSWER_SECONDS = 1.5
+_WORKERS = {role.name: role.queue for role in ROLES}
+
+
+def live_workers(timeout: float = ANSWER_SECONDS) -> dict[str, list[str]]:
+    """The nodes that answer, by the queue they take from. Raises ``PartUnavailable`` when the broker is away."""
+    try:
+        answers = celery_app.control.inspect(timeout=timeout).active_queues() or {}
+    except (KombuError, OSError) as error:
+        raise PartUnavailable("redis", f"the broker cannot be reached: {error}") from error
+    nodes = defaultdict(list)
+    for node, queues in answers.items():
+        for queue in queues:
+            nodes[queue["name"]].append(node)
+    return {queue: sorted(names) for queue, names in nodes.items()}
+
+
+def role_state(ledger: Ledger, role: str) -> PartState:
+    """Whether at least one process plays the role: processor, moderator, cleaner, scheduler or stream.
+
+    A worker that says in the ledger that it lives is asked for an answer as well, because a stuck one may say so.
+    Raises ``PartUnavailable`` when the broker is away.
+    """
+    said = [name for name in ledger.roles() if name.startswith(f"{role}@")]
+    if role not in _WORKERS:
+        return PartState(bool(said), _shown(said) if said else f"no {role} runs", ", ".join(said))
+    if not said:
+        return PartState(False, f"no {role} runs: nothing takes from {_WORKERS[role]}", "")
+    nodes = live_workers().get(_WORKERS[role], [])
+    if not nodes:
+        return PartState(False, f"{_shown(said)}, but no worker answered in {ANSWER_SECONDS:g} s", ", ".join(said))
+    return PartState(True, f"{len(nodes)} answered", ", ".join(nodes))
+
+
+def _shown(names: list[str]) -> str:
+    return f"{len(names)} alive"

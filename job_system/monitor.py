@@ -1,0 +1,90 @@
+"""One round over all sources: what is new goes into the ledger, then into the queue, then the cursor moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import logs
+from errors import LoginRefused, WeavloaderError
+from ledger import Ledger
+from metrics import recorder
+from records import ImageRecord, Page, SourceAddress
+from settings import Monitor
+
+log = logs.get(__name__)
+
+#: Records that are written, then published, in one go.
+BATCH = 500
+#: Seconds for which the one who polls holds the lock; it is renewed while it lives.
+LOCK_SECONDS = 30.0
+LOCK = "monitor"
+
+Poll = Callable[[SourceAddress, int], Page]
+Publish = Callable[[Sequence[ImageRecord]], None]
+
+
+def poll_sources(
+    ledger: Ledger, sources: Sequence[SourceAddress], section: Monitor, poll: Poll, publish: Publish
+) -> dict[str, Any]:
+    """Poll every source once, each from its own cursor, one round at a time whoever starts it.
+
+    Returns ``{"sources": {name: {"found", "new", "skipped", "error"}}, "busy": bool}``; ``busy`` says that something
+    new came, or that another round is running. A source that cannot be reached is reported in its ``error`` and does
+    not keep the others from being polled.
+
+    Raises ``PartUnavailable`` when the ledger's or the queue's server is away: nothing is lost, because a cursor moves
+    only after what stands before it is in the ledger.
+    """
+    with ledger.lock(LOCK, LOCK_SECONDS) as mine:
+        if not mine:
+            return {"sources": {}, "busy": True, "running": True}
+        rounds = {}
+        for source in sources:
+            rounds[source.name] = done = _poll_source(ledger, source, section, poll, publish)
+            ledger.note_poll(source.name, {**done, "when": time.time()})
+    recorder.stream_health(not any(done["error"] for done in rounds.values()))
+    return {"sources": rounds, "busy": any(done["new"] for done in rounds.values())}
+
+
+def _poll_source(
+    ledger: Ledger, source: SourceAddress, section: Monitor, poll: Poll, publish: Publish
+) -> dict[str, Any]:
+    start = _start(ledger, source.name, section)
+    try:
+        page = poll(source, start)
+    except WeavloaderError as error:
+        recorder.error("source", error)
+        word = "source paused" if isinstance(error, LoginRefused) else "source not polled"
+        log.warning(word, source=source.name, error=str(error))
+        return {"found": 0, "new": 0, "skipped": 0, "error": str(error)}
+    skipped = 0
+    for start_at in range(0, len(page.skipped), BATCH):
+        for left_out in ledger.record_skipped(page.skipped[start_at : start_at + BATCH]):
+            recorder.image_skipped(left_out)
+            skipped += 1
+    new = 0
+    for start_at in range(0, len(page.records), BATCH):
+        fresh = ledger.record(page.records[start_at : start_at + BATCH])
+        publish(fresh)
+        for record in fresh:
+            recorder.image_received(record)
+        new += len(fresh)
+    if page.newest_ns is not None:  # a node's clock may be ahead, but nothing that is still to come may be passed over
+        ledger.move_cursor(source.name, min(page.newest_ns, time.time_ns()))
+    if new or skipped:
+        log.info("source polled", source=source.name, found=len(page.records), new=new, skipped=skipped)
+    return {"found": len(page.records), "new": new, "skipped": skipped, "error": ""}
+
+
+def _start(ledger: Ledger, name: str, section: Monitor) -> int:
+    """Where the round begins, in nanoseconds since the epoch: some time before the cursor, for late uploads, but never
+    before the very first round's beginning, which is kept as a cursor of its own.
+    """
+    first = ledger.cursor(f"{name}:first")
+    if first is None:
+        first = time.time_ns() - int(section.start_back * 1e9)
+        ledger.move_cursor(f"{name}:first", first)
+    cursor = ledger.cursor(name)
+    return first if cursor is None else max(first, cursor - int(section.overlap * 1e9))

@@ -1,0 +1,120 @@
+"""The adapters behind the use case's ports, opened for one process, with each stage timed.
+
+Their modules are imported here only when a process first works on an image, so that moderator and cleaner stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from metrics import recorder
+from processing import Captioner, Embedder, Fetcher, PlaceFinder, Ports, Preparer, Store
+from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, SourceAddress, Vector
+from settings import Settings
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """All ports at once, each call timed under its stage's name and handed on."""
+
+    fetcher: Fetcher
+    places: PlaceFinder
+    preparer: Preparer
+    store: Store
+
+    async def fetch(self, record: ImageRecord) -> bytes:
+        with recorder.stage("fetch"):
+            return await self.fetcher.fetch(record)
+
+    async def locate(self, record: ImageRecord) -> Place:
+        with recorder.stage("locate"):
+            return await self.places.locate(record)
+
+    async def prepare(self, data: bytes) -> Picture:
+        with recorder.stage("prepare"):
+            return await self.preparer.prepare(data)
+
+    async def land(self, image: IndexedImage) -> None:
+        with recorder.stage("land"):
+            await self.store.land(image)
+
+
+@dataclass(frozen=True)
+class _CaptionStage:
+    captioner: Captioner
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.captioner.identity
+
+    async def caption(self, picture: Picture) -> Caption:
+        with recorder.stage("caption"):
+            return await self.captioner.caption(picture)
+
+
+@dataclass(frozen=True)
+class _EmbedStage:
+    embedder: Embedder
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.embedder.identity
+
+    async def embed_image(self, picture: Picture) -> Vector:
+        with recorder.stage("embed_image"):
+            return await self.embedder.embed_image(picture)
+
+    async def embed_text(self, text: str) -> Vector:
+        with recorder.stage("embed_text"):
+            return await self.embedder.embed_text(text)
+
+    def fuse(self, image: Vector, text: Vector) -> Vector:
+        return self.embedder.fuse(image, text)
+
+
+class OpenPorts:
+    """The connections of one process; all of it belongs to one asyncio loop."""
+
+    def __init__(self, ports: Ports, stack: AsyncExitStack) -> None:
+        self.ports = ports
+        self._stack = stack
+
+    @classmethod
+    async def open(cls, settings: Settings, addresses: Callable[[], Sequence[SourceAddress]]) -> Self:
+        """Open what an image needs on its way. ``addresses`` tells where the sources are at the moment.
+
+        Raises ``PartUnavailable`` when a part does not answer and ``ConfigurationError`` when a model is unknown.
+        """
+        from client import WeaviateStore
+        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+        from sources import ImageFetcher, NodePlaces
+
+        async with AsyncExitStack() as stack:
+            connection = TritonConnection(settings.triton, observe=recorder.model_observed)
+            stack.push_async_callback(connection.close)
+            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads)
+            stack.callback(preparer.close)
+            fetcher = ImageFetcher(settings.fetch, addresses)
+            stack.push_async_callback(fetcher.close)
+            places = NodePlaces(settings.monitor, addresses)
+            stack.push_async_callback(places.close)
+            store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
+            stack.push_async_callback(store.close)
+            stages = _Stages(fetcher, places, preparer, store)
+            ports = Ports(
+                fetcher=stages,
+                places=stages,
+                preparer=stages,
+                captioner=_CaptionStage(open_captioner(settings.triton, connection)),
+                embedder=_EmbedStage(open_embedder(settings.triton, connection)),
+                store=stages,
+            )
+            return cls(ports, stack.pop_all())
+        raise AssertionError("an exit stack swallows nothing")
+
+    async def close(self) -> None:
+        """Close all of it."""
+        await self._stack.aclose()

@@ -1,0 +1,75 @@
+"""The roles that ``main.py`` runs, each one process in the foreground until it is told to stop.
+
+All raise ``ConfigurationError`` where a setting is missing and ``PartUnavailable`` where the broker does not answer.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import logs
+from job_system.app import celery_app
+from job_system.queues import CLEANER, MODERATOR, PROCESSOR, Role, node_name
+from ledger import Ledger
+from settings import Settings, load, require
+
+#: Threads of the roles that have little to do; a sweep must not wait for an archive.
+MODERATOR_THREADS = 2
+CLEANER_THREADS = 3
+
+
+def run_processor() -> None:
+    """Caption, embed and land the images of the queue."""
+    settings = require(load().settings, "redis", "triton", "weaviate")
+    _work(settings, PROCESSOR, settings.jobs.in_flight)
+
+
+def run_moderator() -> None:
+    """Poll the sources when the stream asks for it."""
+    _work(require(load().settings, "redis"), MODERATOR, MODERATOR_THREADS)
+
+
+def run_cleaner() -> None:
+    """Sweep the ledger, archive, look after dead letters and health."""
+    _work(require(load().settings, "redis"), CLEANER, CLEANER_THREADS)
+
+
+def run_scheduler() -> None:
+    """Send the periodic tasks. Of several schedulers one acts; when it dies another does within some 20 s."""
+    settings = require(load().settings, "redis")
+    logs.configure(settings.logging, "MAIN", secrets=_secrets(settings))
+    with Ledger(settings.jobs) as ledger:
+        ledger.check_server()
+    celery_app.start(["beat"])
+
+
+def run_stream() -> None:
+    """Keep the stream monitor going; see ``job_system.stream``."""
+    from job_system.stream import Stream
+
+    settings = require(load().settings, "redis")
+    logs.configure(settings.logging, "MAIN", secrets=_secrets(settings))
+    with Ledger(settings.jobs) as ledger:
+        ledger.check_server()
+        Stream(celery_app, ledger, settings).run()
+
+
+def run_flower() -> None:
+    """Serve Flower, behind its password."""
+    from job_system import flower_config
+
+    require(load().settings, "redis")
+    celery_app.start(["--quiet", "flower", f"--conf={flower_config.CONFIGURATION}"])
+
+
+def _work(settings: Settings, role: Role, threads: int) -> None:
+    """One worker of one queue. Gossip and mingle are for workers that share what they revoke: here the ledger does."""
+    name = node_name(role.name, settings.paths.data)
+    command = ["worker", f"--queues={role.queue}", f"--hostname={name}", f"--concurrency={threads}"]
+    code = celery_app.start(["--quiet", *command, "--without-gossip", "--without-mingle"])
+    if code:
+        sys.exit(code)
+
+
+def _secrets(settings: Settings) -> list[str]:
+    return [value for value in (settings.jobs.broker_url, settings.jobs.result_backend) if value]

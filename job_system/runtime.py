@@ -1,0 +1,296 @@
+"""What the jobs of one process share: the ledger's connection, one asyncio loop with the adapters, and the renewer.
+
+A job runs in a thread of Celery's pool: it takes a lease, hands its coroutine to the loop, waits, and settles the
+lease. All of it opens when the first job needs it, after a fork, and closes with the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from celery.exceptions import Reject, Retry
+
+import logs
+from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
+from job_system.policy import Bury, Leave, Wait, judge
+from job_system.ports import OpenPorts
+from ledger import Lease, Ledger
+from processing import process_image
+from records import DeadLetter, ImageRecord, SourceAddress
+from settings import Settings
+
+log = logs.get(__name__)
+
+#: Seconds that closing the adapters may take.
+CLOSE_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class _Job:
+    """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``."""
+
+    lease: Lease
+    future: Future[None] | None = None
+    ended: str = ""
+
+    def stop(self, why: str) -> None:
+        self.ended = self.ended or why
+        if self.future is not None:
+            self.future.cancel()
+
+
+class Runtime:
+    """See the module's text. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.settings = settings
+        self.ledger = Ledger(settings.jobs)
+        self._jobs: set[_Job] = set()
+        self._others: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._closed = threading.Event()
+        self._renewer: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ports: OpenPorts | None = None
+        self._opening: asyncio.Task[OpenPorts] | None = None
+
+    # -- one job ------------------------------------------------------------------------------------------------------
+
+    def process(self, message: object, task_id: str) -> str:
+        """Bring one image from its message to an outcome: ``landed``, ``skipped``, ``duplicate`` (another delivery
+        has it or had it) or ``lost`` (its lease ran out and it goes on elsewhere).
+
+        Raises ``Retry`` when it waits in the ledger for its next attempt (or, where the broker is away, for the sweep),
+        ``Reject`` when this process stops and the message goes back to the queue, and the error itself when the job
+        became a dead letter.
+        """
+        if self._stopping.is_set():
+            raise Reject("this worker stops", requeue=True)
+        try:
+            record = ImageRecord.from_message(message)
+        except PermanentError as error:
+            self._refuse(task_id, message, error)
+            raise
+        try:
+            granted = self.ledger.lease(record)
+            if not isinstance(granted, Lease):
+                return "duplicate"
+            job = _Job(granted)
+            with self._lock:
+                self._jobs.add(job)
+                self._start()
+            try:
+                return self._run(job, record)
+            finally:
+                with self._lock:
+                    self._jobs.discard(job)
+        except PartUnavailable as error:  # the ledger's own: an image's becomes a verdict
+            log.warning("the ledger cannot be reached", image=record.id, error=str(error))
+            raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
+
+    def _run(self, job: _Job, record: ImageRecord) -> str:
+        try:
+            job.future = self._submit(self._process(record))
+            if job.ended or self._stopping.is_set():  # stopped in the moment before there was a future to cancel
+                job.stop("handed_back")
+            job.future.result()
+        except CancelledError:
+            if job.ended == "lost":
+                return "lost"
+            if job.ended == "handed_back":
+                self._settle(lambda: self.ledger.release(job.lease))
+                raise Reject("this worker stops", requeue=True) from None
+            return self._conclude(job, record, TransientError("the image's work was cancelled", cause="cancelled"))
+        except Exception as error:  # noqa: BLE001 - every error gets a verdict; one that nobody knows is retried
+            return self._conclude(job, record, error)
+        return "landed" if self._settle(lambda: self.ledger.land(job.lease)) else "lost"
+
+    def _conclude(self, job: _Job, record: ImageRecord, error: Exception) -> str:
+        """Settle the lease as the policy says of the error."""
+        lease = job.lease
+        match judge(error, lease.attempt, self.settings.jobs):
+            case Leave(reason):
+                log.info("image skipped", image=record.id, source=record.source, reason=reason)
+                return "skipped" if self._settle(lambda: self.ledger.skip(lease, reason)) else "lost"
+            case Wait(seconds, reason, spend):
+                until = time.time() + seconds
+                held = self._settle(lambda: self.ledger.wait(lease, until, spend_attempt=spend, reason=reason))
+                if not held:
+                    return "lost"
+                if isinstance(error, WeavloaderError):
+                    log.warning(
+                        "image waits", image=record.id, seconds=round(seconds, 1), cause=reason, error=str(error)
+                    )
+                else:
+                    log.error("image waits after an unexpected error", image=record.id, cause=reason, exc_info=error)
+                raise Retry(reason, exc=error, when=seconds) from None
+            case Bury(cause, kind):
+                letter = _letter(record.id, record.to_message(), error, cause, kind, lease.attempt)
+                if not self._settle(lambda: self.ledger.bury(lease, letter)):
+                    return "lost"
+                log.error(
+                    "image is a dead letter", image=record.id, cause=cause, attempts=lease.attempt, error=str(error)
+                )
+                raise error
+        raise AssertionError("every verdict is handled")
+
+    def _refuse(self, task_id: str, message: object, error: PermanentError) -> None:
+        """A message that holds no record: kept as a dead letter under the task's id, so that it can be looked at."""
+        known = message if isinstance(message, dict) else {"message": repr(message)[:1000]}
+        self.ledger.letters.archive(_letter(task_id, known, error, error.cause, "permanent", 1))
+        log.error("message without a record", task_id=task_id, error=str(error))
+
+    def _settle(self, change: Callable[[], bool]) -> bool:
+        """Change the ledger, again while the broker is away and the lease may still be ours."""
+        deadline = time.monotonic() + self.settings.jobs.lease
+        while True:
+            try:
+                return change()
+            except PartUnavailable:
+                if time.monotonic() > deadline or self._stopping.wait(1):
+                    raise
+
+    async def _process(self, record: ImageRecord) -> None:
+        try:
+            async with asyncio.timeout(self.settings.jobs.timeout):
+                ports = await self._opened()
+                await process_image(record, ports.ports)
+        except TimeoutError:
+            raise TransientError(
+                f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",
+                cause="job_timeout",
+            ) from None
+
+    def addresses(self) -> list[SourceAddress]:
+        """The sources that are there now: SAGE where it is configured, then what is registered. Asks Redis."""
+        from sources import sage_address
+
+        sage = sage_address(self.settings.sage)
+        return [*([sage] if sage else []), *self.ledger.sources.all()]
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine on the shared loop and wait for it.
+
+        Raises ``Reject`` when this worker stops meanwhile.
+        """
+        with self._lock:
+            self._start()
+            future = self._submit(coroutine)
+            self._others.add(future)
+            if self._stopping.is_set():
+                future.cancel()
+        try:
+            return future.result()
+        except CancelledError:
+            raise Reject("this worker stops", requeue=True) from None
+        finally:
+            with self._lock:
+                self._others.discard(future)
+
+    # -- what is shared -----------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start the loop and the renewer, once; the caller holds the lock."""
+        if self._thread is not None:
+            return
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="adapters", daemon=True)
+        self._thread.start()
+        self._renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
+        self._renewer.start()
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    async def _opened(self) -> OpenPorts:
+        """The adapters; jobs that come while they open wait together, and share the error if there is one."""
+        if self._ports is not None:
+            return self._ports
+        if self._opening is None:
+            self._opening = asyncio.create_task(OpenPorts.open(self.settings, self.addresses))
+        opening = self._opening
+        try:
+            self._ports = await asyncio.shield(opening)
+        finally:
+            if opening.done() and self._opening is opening:
+                self._opening = None
+        return self._ports
+
+    def _renew(self) -> None:
+        """Keep the leases of all jobs in flight, in one call; stop the jobs whose lease went to somebody else."""
+        while not self._closed.wait(self.settings.jobs.lease / 3):
+            with self._lock:
+                jobs = {(job.lease.id, job.lease.token): job for job in self._jobs}
+            if not jobs:
+                continue
+            try:
+                lost = self.ledger.renew([job.lease for job in jobs.values()])
+            except PartUnavailable as error:
+                log.warning("leases not renewed", jobs=len(jobs), error=str(error))
+                continue
+            for lease in lost:
+                log.warning("lease lost", image=lease.id)
+                jobs[lease.id, lease.token].stop("lost")
+
+    def hand_back(self) -> None:
+        """Stop what is in flight: every image goes back to the queue, in the ledger and as a message."""
+        self._stopping.set()
+        with self._lock:
+            jobs, others = list(self._jobs), list(self._others)
+        for future in others:
+            future.cancel()
+        if jobs:
+            log.info("handing jobs back", jobs=len(jobs))
+        for job in jobs:
+            job.stop("handed_back")
+
+    def close(self) -> None:
+        """Close the adapters and the loop, within a few seconds whatever they do."""
+        self.hand_back()
+        self._closed.set()
+        if self._loop is not None and self._thread is not None:
+
+            async def close() -> None:
+                if self._ports is not None:
+                    await self._ports.close()
+
+            try:
+                self._submit(close()).result(CLOSE_SECONDS)
+            except TimeoutError:
+                log.warning("the adapters did not close in time", seconds=CLOSE_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(CLOSE_SECONDS)
+            if not self._thread.is_alive():
+                self._loop.close()
+        if self._renewer is not None:
+            self._renewer.join(CLOSE_SECONDS)
+        self.ledger.close()
+
+
+def _letter(
+    task_id: str, record: dict[str, Any], error: BaseException, cause: str, kind: str, attempts: int
+) -> DeadLetter:
+    return DeadLetter(
+        task_id=task_id,
+        record=record,
+        cause=cause,
+        kind=kind,
+        error=logs.scrubbed(str(error)),
+        traceback=logs.scrubbed("".join(traceback.format_exception(error))),
+        attempts=attempts,
+        when=time.time(),
+    )

@@ -1,0 +1,85 @@
+"""The tasks, thin: what they do stands in the modules that they call. All end in at most one outcome each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Task
+
+from errors import WeavloaderError
+from job_system.app import celery_app
+from job_system.publish import publish_records
+from records import ImageRecord, Page, SourceAddress
+
+#: Most images that one sweep puts back; the next one comes some seconds later.
+SWEEP_IMAGES = 5000
+
+
+# ``throws`` are the expected faults: the state is FAILURE, without a traceback in the log (the letter has it).
+@celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def process_image_task(self: Task, record: dict[str, Any]) -> str:
+    """Bring one image to where it can be found. ``record`` is ``ImageRecord.to_message()``."""
+    return str(self.app.runtime.process(record, self.request.id))
+
+
+@celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def monitor_data_stream(self: Task) -> dict[str, Any]:
+    """Poll every source once and queue what is new; see ``job_system.monitor.poll_sources`` for the summary."""
+    from job_system.monitor import poll_sources
+    from sources import Poller
+
+    runtime = self.app.runtime
+    poller = Poller(runtime.settings.sage, runtime.settings.monitor)
+
+    def poll(address: SourceAddress, start_ns: int) -> Page:
+        page: Page = runtime.wait_for(poller.poll_async(address, start_ns))
+        return page
+
+    def publish(records: Sequence[ImageRecord]) -> None:
+        publish_records(self.app, records)
+
+    return poll_sources(runtime.ledger, runtime.addresses(), runtime.settings.monitor, poll, publish)
+
+
+@celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def sweep_ledger(self: Task) -> int:
+    """Queue again what waited and is due, what a dead worker held, and what lost its message. How many."""
+    swept = 0
+    while swept < SWEEP_IMAGES:
+        records = self.app.runtime.ledger.sweep()
+        if not records:
+            break
+        publish_records(self.app, records)
+        swept += len(records)
+    return swept
+
+
+@celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def reprocess_dlq_tasks(self: Task) -> dict[str, int]:
+    """Queue the images of young dead letters with a transient cause again; ``{"due": n, "queued": n}``."""
+    from metrics import recorder
+
+    letters = self.app.runtime.ledger.letters
+    due = letters.due_for_reprocess()
+    records = letters.replay(due)
+    publish_records(self.app, records)
+    recorder.dead_letters_reprocessed("success", len(records))
+    return {"due": len(due), "queued": len(records)}
+
+
+@celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def cleanup_failed_tasks(self: Task) -> dict[str, int]:
+    """Archive and remove expired dead letters and old finished images; ``{"letters": n, "images": n}``."""
+    from job_system.archive import archive_finished
+
+    return archive_finished(self.app.runtime.ledger, self.app.runtime.settings)
+
+
+@celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def check_health(self: Task) -> dict[str, Any]:
+    """Ask every part for something real, and look at dead letters and the disk; see ``job_system.health``."""
+    from job_system.health import report
+
+    runtime = self.app.runtime
+    return report(runtime.settings, runtime.ledger, runtime.wait_for)

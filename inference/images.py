@@ -1,7 +1,7 @@
 """What is done to a picture before a model sees it: pure functions, the bytes that come in are never changed.
 
-An image is judged by its header before anything is decoded, and decoded once: JPEG at reduced scale through libjpeg-turbo
-(strict, so that a truncated file is noticed), everything else through Pillow.
+An image is judged by its header before anything is decoded, and decoded once: JPEG at reduced scale through
+libjpeg-turbo (strict, so that a truncated file is noticed), everything else through Pillow.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def prepare(data: bytes, fetch: Fetch) -> Picture:
     """
     header = _check_header(data, fetch)
     upright, size, orientation = _decode(data, header, THUMBNAIL_SIDE)
-    jpeg = simplejpeg.encode_jpeg(
-        np.asarray(upright), quality=THUMBNAIL_QUALITY, colorsubsampling="420", fastdct=True
-    )
+    jpeg = simplejpeg.encode_jpeg(np.asarray(upright), quality=THUMBNAIL_QUALITY, colorsubsampling="420", fastdct=True)
     return Picture(
         data=data,
         format=_name(header),
@@ -159,9 +157,7 @@ def _unidentified(data: bytes, accepted: tuple[str, ...]) -> PermanentError:
         other = _open(data, None).format
     except (UnidentifiedImageError, PermanentError):
         if data.startswith(_MAGIC) or any(magic.startswith(data) for magic in _MAGIC):
-            return PermanentError(
-                f"the image ends within its header, after {len(data)} bytes", cause="image_truncated"
-            )
+            return PermanentError(f"the image ends within its header, after {len(data)} bytes", cause="image_truncated")
         return PermanentError(f"these {len(data)} bytes are not an image", cause="not_an_image")
     return PermanentError(
         f"the image is {other}, and WEAVLOADER_IMAGE_FORMATS accepts {', '.join(accepted)}", cause="image_format"
@@ -250,7 +246,8 @@ def _eight_bit(values: NDArray[np.generic], *, sixteen: bool) -> Pixels:
     """Grey values of more than 8 bits, scaled linearly: 16 bits by their range, others from least to greatest."""
     wide = np.nan_to_num(values.astype(np.float32))
     low, high = (0.0, 65535.0) if sixteen else (float(wide.min()), float(wide.max()))
-    return np.rint((wide - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).astype(np.uint8)
+    scaled: Pixels = np.rint((wide - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).astype(np.uint8)
+    return scaled
 
 
 def _fit(image: Image.Image, size: tuple[int, int], longest: int | None) -> Image.Image:

@@ -1,0 +1,51 @@
+"""Which adapter speaks with the configured models.
+
+The field's models are known by their names; a model of any other name speaks our own contract (``light``), which the
+connection checks at its first call.
+"""
+
+from __future__ import annotations
+
+from errors import ConfigurationError
+from inference.clip import ClipEmbedder
+from inference.connection import TritonConnection
+from inference.florence import FlorenceCaptioner
+from inference.light import LightCaptioner, LightEmbedder
+from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLMS
+from inference.vlm import VlmCaptioner
+from settings import Triton
+
+AnyCaptioner = VlmCaptioner | FlorenceCaptioner | LightCaptioner
+AnyEmbedder = ClipEmbedder | LightEmbedder
+
+
+def open_captioner(section: Triton, connection: TritonConnection) -> AnyCaptioner:
+    """The captioner that ``WEAVLOADER_CAPTIONER`` names.
+
+    Raises ``ConfigurationError`` for a field model that does not caption.
+    """
+    name = section.captioner
+    if name in NOT_CAPTIONERS:
+        raise ConfigurationError(
+            f"WEAVLOADER_CAPTIONER is {name!r}, which does not caption: use light_captioner, gemma3, qwen2_5_vl or"
+            " florence2base."
+        )
+    if name in VLMS:
+        return VlmCaptioner(name, connection)
+    if name == "florence2base":
+        return FlorenceCaptioner(connection)
+    return LightCaptioner(name, connection)
+
+
+def open_embedder(section: Triton, connection: TritonConnection) -> AnyEmbedder:
+    """The embedder that ``WEAVLOADER_EMBEDDER`` names.
+
+    Raises ``ConfigurationError`` for a field model that does not give one vector for a picture.
+    """
+    name = section.embedder
+    if name in NOT_EMBEDDERS:
+        raise ConfigurationError(
+            f"WEAVLOADER_EMBEDDER is {name!r}, which does not put a picture into one vector: use light_embedder, clip"
+            " or align."
+        )
+    return ClipEmbedder(name, connection) if name in PIXEL_EMBEDDERS else LightEmbedder(name, connection)

@@ -1,0 +1,287 @@
+"""The one connection to Triton: its gRPC client, deadlines, and the translation of its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from tritonclient.utils import InferenceServerException
+
+from errors import ConfigurationError, PartUnavailable, TransientError, WeavloaderError
+from inference.contract import Array, Contract, bad_answer, differences
+from inference.model_config import ADMIN_SECONDS
+from settings import Triton
+
+ModelObserver = Callable[[str, str, str, float], None]
+"""Called with model, operation, status (``success``, an error's cause, or ``cancelled``) and seconds."""
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+
+# Everything that the SDK raises at a call.
+SDK_ERRORS: tuple[type[Exception], ...] = (
+    InferenceServerException,
+    grpc.RpcError,
+    grpc.FutureTimeoutError,
+    grpc.FutureCancelledError,
+    grpc.aio.BaseError,
+)
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),  # 4K as FP32 is 100 MB
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # gRPC's own pause before it connects again grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+_MODEL_ERROR, _TIMEOUT, _UNAVAILABLE, _UNKNOWN_MODEL, _REFUSED, _NOT_TRITON = range(6)
+
+STATUS_MEANING: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: _MODEL_ERROR,
+    grpc.StatusCode.UNKNOWN: _MODEL_ERROR,
+    grpc.StatusCode.INVALID_ARGUMENT: _MODEL_ERROR,
+    grpc.StatusCode.DEADLINE_EXCEEDED: _TIMEOUT,
+    grpc.StatusCode.NOT_FOUND: _UNKNOWN_MODEL,
+    grpc.StatusCode.ALREADY_EXISTS: _MODEL_ERROR,
+    grpc.StatusCode.PERMISSION_DENIED: _REFUSED,
+    grpc.StatusCode.UNAUTHENTICATED: _REFUSED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _UNAVAILABLE,
+    grpc.StatusCode.FAILED_PRECONDITION: _MODEL_ERROR,
+    grpc.StatusCode.ABORTED: _MODEL_ERROR,
+    grpc.StatusCode.OUT_OF_RANGE: _MODEL_ERROR,
+    grpc.StatusCode.UNIMPLEMENTED: _NOT_TRITON,
+    grpc.StatusCode.INTERNAL: _MODEL_ERROR,
+    grpc.StatusCode.UNAVAILABLE: _UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS: _MODEL_ERROR,
+}
+
+_DEAD_PROCESS = "is not healthy"  # "Stub process 'light_vision_0' is not healthy."
+
+
+class WrongModel(PartUnavailable, ConfigurationError):
+    """The configured model does not speak the contract it is used with.
+
+    A wrong setting, so a command ends with the configuration code; and no image's fault, so that jobs wait until the
+    setting or the model is corrected.
+    """
+
+    exit_code = ConfigurationError.exit_code
+    default_cause = "wrong_model"
+
+
+def translate(error: Exception, model: str, address: str) -> WeavloaderError:
+    """What an exception of the SDK means, as an error of the house."""
+    status = _status(error)
+    meaning = STATUS_MEANING.get(status, _MODEL_ERROR) if status else _MODEL_ERROR
+    message = error.message() if isinstance(error, InferenceServerException) else str(error)
+    said = " ".join(str(message or type(error).__name__).split())[:300].rstrip(".")
+    if isinstance(error, grpc.aio.BaseError):  # the channel was closed under the call
+        meaning = _UNAVAILABLE
+    if isinstance(error, grpc.FutureTimeoutError):
+        meaning = _TIMEOUT
+
+    if meaning == _TIMEOUT:
+        return TransientError(f"model {model} at {address} did not answer in time", cause="model_timeout")
+    if meaning == _UNKNOWN_MODEL:
+        return PartUnavailable(
+            "triton",
+            f"Triton at {address} has no model {model!r} ({said}): load it there, or name another in"
+            " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
+        )
+    if meaning == _REFUSED:
+        return PartUnavailable(
+            "triton",
+            f"{address} refuses the call of model {model!r} ({said}): let this machine in, or correct"
+            " TRITON_HOST and TRITON_PORT.",
+        )
+    if meaning == _NOT_TRITON:
+        return PartUnavailable(
+            "triton", f"{address} does not speak Triton's gRPC protocol ({said}): correct TRITON_HOST and TRITON_PORT."
+        )
+    if meaning == _UNAVAILABLE:
+        return PartUnavailable(
+            "triton",
+            f"Triton at {address} cannot serve model {model!r} now ({said}): start it, or correct TRITON_HOST and"
+            " TRITON_PORT.",
+        )
+    if _DEAD_PROCESS in said:
+        return PartUnavailable(
+            "triton",
+            f"Triton at {address} lists model {model!r} as ready, but its process is dead ({said}): load the model"
+            " again or restart Triton.",
+        )
+    return TransientError(f"model {model} failed: {said}", cause="model_error")
+
+
+def _status(error: Exception) -> grpc.StatusCode | None:
+    """The gRPC status of an exception, None where it came about before any call."""
+    if isinstance(error, InferenceServerException):
+        return grpc.StatusCode.__members__.get(str(error.status()).removeprefix("StatusCode."))
+    code = getattr(error, "code", None)
+    status = code() if callable(code) else None
+    return status if isinstance(status, grpc.StatusCode) else None
+
+
+def encode(contract: Contract, inputs: Mapping[str, Array]) -> tuple[list[Any], list[Any]]:
+    """The SDK's input tensors and requested outputs."""
+    tensors = []
+    for name, (datatype, _) in contract.inputs.items():
+        tensor = triton.InferInput(name, list(inputs[name].shape), datatype)
+        tensors.append(tensor.set_data_from_numpy(inputs[name]))
+    return tensors, [triton.InferRequestedOutput(name) for name in contract.outputs]
+
+
+def decode(result: Any, model: str, contract: Contract) -> dict[str, Array]:
+    """The outputs by name. Raises ``TransientError`` (``model_answer``) when one is missing or of another datatype."""
+    outputs: dict[str, Array] = {}
+    for name, datatype in contract.outputs.items():
+        given = result.get_output(name)
+        if given is None or given.datatype != datatype:
+            raise bad_answer(model, f"{given.datatype if given else 'nothing'} as {name} instead of {datatype}")
+        try:
+            outputs[name] = result.as_numpy(name)
+        except (ValueError, TypeError, struct.error) as error:
+            raise bad_answer(model, f"bytes as {name} that are no tensor of its shape ({error})") from None
+    return outputs
+
+
+class TritonConnection:
+    """One gRPC client for all models.
+
+    It opens at the first call, on the event loop that runs then (a channel that is opened before a fork hangs in the
+    child); a call on another loop opens anew.
+    """
+
+    def __init__(self, section: Triton, observe: ModelObserver | None = None) -> None:
+        self._section = section
+        self._observe = observe
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._checked: set[str] = set()
+        self._versions: dict[str, str] = {}
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        host = self._section.host
+        return f"[{host}]:{self._section.port}" if ":" in host else f"{host}:{self._section.port}"
+
+    def version(self, model: str) -> str:
+        """The version that answered last; '' before the model's first answer."""
+        return self._versions.get(model, "")
+
+    @contextmanager
+    def observed(self, model: str, operation: str) -> Iterator[None]:
+        """Tell the observer how the block ended and how long it took."""
+        begin, status = time.perf_counter(), "unexpected"
+        try:
+            yield
+            status = "success"
+        except WeavloaderError as error:
+            status = error.cause
+            raise
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe(model, operation, status, time.perf_counter() - begin)
+
+    async def infer(self, model: str, contract: Contract, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One inference; the outputs by name, their datatypes as in the contract.
+
+        Raises ``TransientError`` (``model_timeout``, ``model_error``, ``model_answer``), ``PartUnavailable``, and
+        ``WrongModel`` when the model's own description differs from the contract.
+        """
+        client = self._open()
+        if model not in self._checked:
+            await self._check(client, model, contract)
+        tensors, requested = encode(contract, inputs)
+        try:
+            result = await client.infer(model, tensors, outputs=requested, client_timeout=self._section.timeout)
+        except SDK_ERRORS as error:
+            await self._after_failure(client, error, model, contract)
+            raise translate(error, model, self.address) from None
+        self._versions[model] = result.get_response().model_version
+        return decode(result, model, contract)
+
+    async def live(self, seconds: float = ADMIN_SECONDS) -> None:
+        """Return when the server answers. Raises ``PartUnavailable``."""
+        await self._admin("server", self._open().is_server_live, seconds=seconds)
+
+    async def ready(self, models: Sequence[str]) -> None:
+        """Return when the server has the models ready (which a model whose process died still is).
+
+        Raises ``PartUnavailable`` naming the first that is not.
+        """
+        for model in models:
+            if not await self._admin(model, self._open().is_model_ready, model):
+                raise PartUnavailable(
+                    "triton",
+                    f"Triton at {self.address} has no model {model!r} ready: load it there, or name another in"
+                    " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
+                )
+
+    async def close(self) -> None:
+        """Close the channel; a later call opens it again."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.close()
+
+    def _open(self) -> Any:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            if not self._section.host:
+                raise ConfigurationError("TRITON_HOST is not set: set it, or start `python main.py up` first.")
+            self._client = triton_aio.InferenceServerClient(self.address, channel_args=_CHANNEL)
+            self._loop = loop
+            self._checked.clear()
+        return self._client
+
+    async def _admin(
+        self, model: str, call: Callable[..., Any], *arguments: Any, seconds: float = ADMIN_SECONDS
+    ) -> Any:
+        """A question that needs no model. The server owes it at once, so a late answer means that there is none."""
+        try:
+            return await call(*arguments, client_timeout=min(seconds, self._section.timeout))
+        except SDK_ERRORS as error:
+            meant = translate(error, model, self.address)
+            if not isinstance(meant, PartUnavailable):
+                meant = PartUnavailable(
+                    "triton",
+                    f"Triton at {self.address} does not answer ({meant}): start it, or correct TRITON_HOST and"
+                    " TRITON_PORT.",
+                )
+            raise meant from None
+
+    async def _check(self, client: Any, model: str, contract: Contract) -> None:
+        """Hold the model's own description against the contract, once."""
+        metadata = await self._admin(model, client.get_model_metadata, model)
+        found = differences(contract, metadata.inputs, metadata.outputs)
+        if found:
+            raise WrongModel(
+                "triton",
+                f"model {model!r} at {self.address} does not speak the contract it is used with: {'; '.join(found)}."
+                " Name a fitting one in WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
+            )
+        self._checked.add(model)
+
+    async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract) -> None:
+        """Tell what a failure alone does not say: a busy model from a lost server, a bad input from another model."""
+        status = _status(error)
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+            await self.live()
+        elif status is grpc.StatusCode.INVALID_ARGUMENT:
+            self._checked.discard(model)
+            await self._check(client, model, contract)

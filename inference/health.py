@@ -1,0 +1,61 @@
+"""Whether the models answer: READY is no proof, a model whose process died stays READY."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import cache
+
+import numpy as np
+import simplejpeg
+
+from errors import PartUnavailable, WeavloaderError
+from inference.choice import AnyCaptioner, AnyEmbedder
+from inference.connection import TritonConnection
+from inference.images import prepare
+from inference.model_config import CANARY_SECONDS
+from records import PartState, Picture
+from settings import Fetch
+
+
+async def canary(
+    connection: TritonConnection,
+    captioner: AnyCaptioner,
+    embedder: AnyEmbedder,
+    deadline_seconds: float = CANARY_SECONDS,
+) -> PartState:
+    """A real inference of a tiny picture on both models, at the same time.
+
+    A deadline that passes on a server that lives means busy, not down: then it is ``ok`` with the detail ``busy``.
+    """
+    begin = time.perf_counter()
+    picture = _picture()
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            answers = await asyncio.gather(
+                captioner.caption(picture), embedder.embed_image(picture), return_exceptions=True
+            )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+    except WeavloaderError as error:
+        if error.cause != "model_timeout":
+            return PartState(False, str(error), connection.address)
+    except TimeoutError:
+        pass
+    else:
+        names = f"{captioner.identity.name} and {embedder.identity.name}"
+        return PartState(True, f"{names} answered in {time.perf_counter() - begin:.2f} s", connection.address)
+    try:
+        await connection.live(deadline_seconds / 2)
+    except PartUnavailable as error:
+        return PartState(False, str(error), connection.address)
+    return PartState(True, f"busy: no answer within {deadline_seconds:g} s, the server lives", connection.address)
+
+
+@cache
+def _picture() -> Picture:
+    """A small picture that is not one colour."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], np.uint8(96)), axis=-1)
+    return prepare(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=90), Fetch())

@@ -1,1 +1,371 @@
+"""The store: images land in Weaviate and are found again.
 
+Only this module and its parts in ``store/`` know the SDK. A connection belongs to the event loop (and so to the
+process) in which it is first used; nothing is opened before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import weaviate
+from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.classes.query import HybridFusion, MetadataQuery
+from weaviate.collections.collection import CollectionAsync
+from weaviate.config import GrpcConfig
+from weaviate.exceptions import WeaviateInsertManyAllFailedError
+
+from errors import PartUnavailable, WeavloaderError
+from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
+from settings import Weaviate
+from store import border
+from store.grouping import Groups
+from store.narrowing import passes, server_filter
+from store.objects import RETURNED, LandingObject, landing_object, result
+from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure
+
+# What is told of every request: operation, status ('success' or the error's cause), seconds.
+StoreObserver = Callable[[str, str, float], None]
+
+DEFAULT_ALPHA = 0.4
+DEFAULT_LIMIT = 25
+MOST_RESULTS = 10_000  # a server gives no more unless told to
+NO_FILTERS = SearchFilters()
+
+_PROBE_SECONDS = 1.0
+_CANARY_SECONDS = 10.0
+_CLOSE_SECONDS = 10.0
+
+# A channel finds its server again soon after it came back, and takes the way that the settings say.
+_CHANNEL = GrpcConfig(
+    channel_options=[
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+)
+
+T = TypeVar("T")
+Collection = CollectionAsync[Any, Any]
+Answer = list[tuple[str, Mapping[str, Any], float]]  # id, properties, score
+
+
+class WeaviateStore:
+    """One collection of a Weaviate server, used from one event loop.
+
+    Making it costs nothing: the first call connects and sees to the schema, and so does the next one after that
+    failed. A server that went away is found again by the same object. Every method raises ``PartUnavailable`` when
+    the server cannot serve (away, API key refused, read-only), ``TransientError`` (``store_timeout``, ``store_error``)
+    when it failed, and ``ConfigurationError`` for a collection that is not ours.
+    """
+
+    def __init__(
+        self,
+        section: Weaviate,
+        observe: StoreObserver | None = None,
+        *,
+        migrations: Sequence[Migration] = MIGRATIONS,
+    ) -> None:
+        self._section = section
+        self._observe = observe
+        self._migrations = migrations
+        self._host = section.host or "127.0.0.1"
+        self.address = f"{'https' if section.secure else 'http'}://{self._host}:{section.http_port}"
+        self._client: weaviate.WeaviateAsyncClient | None = None
+        self._collection: Collection | None = None
+        self._opening = asyncio.Lock()
+        self._groups: Groups[LandingObject] = Groups(
+            self._send, lambda item: str(item.uuid), size=section.batch, linger=section.linger
+        )
+        self._closed = False
+
+    @classmethod
+    async def open(cls, section: Weaviate, observe: StoreObserver | None = None) -> WeaviateStore:
+        """A store whose connection and schema are verified already."""
+        store = cls(section, observe)
+        try:
+            await store.ready()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def ready(self) -> None:
+        """Connect, and create, verify or migrate the collection, unless that is done."""
+        await self._use()
+
+    async def close(self) -> None:
+        """Send the landings that wait, fail those that do not get through in time, and disconnect."""
+        await self._groups.close(min(self._section.timeout, _CLOSE_SECONDS))
+        self._closed = True
+        self._collection = None
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    async def land(self, image: IndexedImage) -> None:
+        """Return when the server has confirmed the object under the image's id; an older one is overwritten.
+
+        Raises ``PermanentError`` (``store_rejected``) when it will never take this object.
+        """
+        item = landing_object(image)
+        await self._use()
+        await self._groups.add(item)
+
+    async def search(
+        self,
+        query: str,
+        vector: Vector,
+        alpha: float = DEFAULT_ALPHA,
+        filters: SearchFilters = NO_FILTERS,
+        limit: int = DEFAULT_LIMIT,
+    ) -> list[SearchResult]:
+        """Hybrid search: keywords (BM25) and the vector, their scores scaled to 0..1 and added, the vector's with
+        weight ``alpha`` and the keywords' with the rest (relative score fusion).
+        """
+        collection, numbers = await self._use(), _floats(vector)
+
+        async def ask(count: int) -> Answer:
+            answer = await collection.query.hybrid(
+                query,
+                alpha=min(max(alpha, 0.0), 1.0),
+                vector=numbers,
+                target_vector=VECTOR,
+                query_properties=SEARCHED,
+                fusion_type=HybridFusion.RELATIVE_SCORE,
+                filters=server_filter(filters),
+                limit=count,
+                return_properties=RETURNED,
+                return_metadata=MetadataQuery(score=True),
+            )
+            return [(str(item.uuid), item.properties, item.metadata.score or 0.0) for item in answer.objects]
+
+        return await self._fill("search", ask, filters, limit)
+
+    async def similar(
+        self,
+        vector: Vector,
+        limit: int = DEFAULT_LIMIT,
+        filters: SearchFilters = NO_FILTERS,
+        exclude: str | None = None,
+    ) -> list[SearchResult]:
+        """The nearest objects by the vector alone; the score is the cosine similarity. ``exclude`` is an id."""
+        collection, numbers = await self._use(), _floats(vector)
+
+        async def ask(count: int) -> Answer:
+            answer = await collection.query.near_vector(
+                numbers,
+                target_vector=VECTOR,
+                filters=server_filter(filters),
+                limit=count,
+                return_properties=RETURNED,
+                return_metadata=MetadataQuery(distance=True),
+            )
+            return [(str(item.uuid), item.properties, 1.0 - (item.metadata.distance or 0.0)) for item in answer.objects]
+
+        return await self._fill("similar", ask, filters, limit, exclude)
+
+    async def _fill(
+        self,
+        operation: str,
+        ask: Callable[[int], Awaitable[Answer]],
+        filters: SearchFilters,
+        limit: int,
+        exclude: str | None = None,
+    ) -> list[SearchResult]:
+        """Ask for more until ``limit`` answers pass the exact filters or there are no more."""
+        count = min(max(limit, 0) + (exclude is not None), MOST_RESULTS)
+        if limit < 1:
+            return []
+        while True:
+            answer = await self._call(operation, partial(ask, count))
+            found = [result(*one) for one in answer if one[0] != exclude and passes(filters, one[1])]
+            if len(found) >= limit or len(answer) < count or count >= MOST_RESULTS:
+                return found[:limit]
+            count = min(count * 4, MOST_RESULTS)
+
+    async def get(self, id: str) -> SearchResult | None:
+        """The object of an image's id (score 1), or None."""
+        if not _is_uuid(id):
+            return None
+        collection = await self._use()
+        found = await self._call("get", lambda: collection.query.fetch_object_by_id(id, return_properties=RETURNED))
+        return result(str(found.uuid), found.properties, 1.0) if found else None
+
+    async def vector_of(self, id: str) -> Vector | None:
+        """float32[D] of unit length of an image's id, or None."""
+        if not _is_uuid(id):
+            return None
+        collection = await self._use()
+        found = await self._call(
+            "get", lambda: collection.query.fetch_object_by_id(id, include_vector=[VECTOR], return_properties=[])
+        )
+        values = found.vector.get(VECTOR) if found else None
+        return np.asarray(values, dtype=np.float32) if values else None
+
+    async def count(self) -> int:
+        """How many objects there are. As dear as landing one: not for loops."""
+        collection = await self._use()
+        answer = await self._call("count", lambda: collection.aggregate.over_all(total_count=True))
+        return answer.total_count or 0
+
+    async def canary(self) -> PartState:
+        """Whether the store answers a real query now."""
+        try:
+            async with asyncio.timeout(min(self._section.timeout, _CANARY_SECONDS)):
+                collection = await self._use()
+                await self._call(
+                    "canary",
+                    lambda: collection.query.bm25("image", query_properties=["caption"], limit=1, return_properties=[]),
+                )
+                count = await self.count()
+        except WeavloaderError as error:
+            return PartState(False, str(error), self.address)
+        except TimeoutError:
+            return PartState(False, f"Weaviate at {self.address} did not answer in time", self.address)
+        return PartState(True, f"{count} images in {self._section.collection}", self.address)
+
+    async def _use(self) -> Collection:
+        if self._collection is not None:
+            return self._collection
+        async with self._opening:
+            if self._collection is None:
+                self._collection = await self._call("open", self._connect)
+            return self._collection
+
+    async def _connect(self) -> Collection:
+        if self._closed:
+            raise PartUnavailable(border.PART, "the connection to Weaviate is closed")
+        # The SDK logs whole objects, pictures included, when one is refused; its errors reach us as exceptions.
+        logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
+        section, timeout = self._section, self._section.timeout
+        if self._client is None:
+            client = weaviate.use_async_with_custom(
+                http_host=self._host,
+                http_port=section.http_port,
+                http_secure=section.secure,
+                grpc_host=self._host,
+                grpc_port=section.grpc_port,
+                grpc_secure=section.secure,
+                auth_credentials=Auth.api_key(section.api_key) if section.api_key else None,
+                additional_config=AdditionalConfig(
+                    timeout=Timeout(init=timeout, query=timeout, insert=timeout), grpc_config=_CHANNEL
+                ),
+                skip_init_checks=True,  # they ask a package index for the SDK's newest version
+            )
+            try:
+                await client.connect()
+                await self._listening()
+            except BaseException:
+                await client.close()
+                raise
+            self._client = client
+        await ensure(self._client, section.collection, self.address, self._migrations)
+        return self._client.collections.use(section.collection)
+
+    async def _call(self, operation: str, make: Callable[[], Awaitable[T]]) -> T:
+        """Run one SDK call: its deadline, its errors in our words, and what the observer is told."""
+        began = time.perf_counter()
+        status = "success"
+
+        async def run() -> T:
+            return await make()
+
+        task = asyncio.create_task(run())
+        try:
+            while not (await asyncio.wait({task}, timeout=_PROBE_SECONDS))[0]:
+                if time.perf_counter() - began > self._section.timeout + _PROBE_SECONDS:
+                    raise border.timed_out(self.address, self._section.timeout)
+                # The SDK tries a server that is gone for a minute: tell it apart from one that is slow.
+                await self._listening()
+            return task.result()
+        except WeavloaderError as error:
+            status = error.cause
+            raise
+        except asyncio.CancelledError:
+            status = "cancelled"
+            if self._closed and task.cancelled():
+                raise PartUnavailable(border.PART, "the connection to Weaviate was closed meanwhile") from None
+            raise
+        except border.RAISED as error:
+            ours = border.translate(error, self.address, self._section.timeout)
+            status = ours.cause
+            raise ours from error
+        finally:
+            if not task.done():
+                task.cancel()
+            if status == "collection_gone":
+                self._collection = None
+            if self._observe is not None:
+                self._observe(operation, status, time.perf_counter() - began)
+
+    async def _listening(self) -> None:
+        """Raises ``PartUnavailable`` when nobody takes connections at the gRPC port."""
+        where = f"its gRPC port {self._section.grpc_port}"
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(self._host, self._section.grpc_port)
+        except TimeoutError:
+            raise border.unavailable(self.address, f"no answer at {where}") from None
+        except OSError as error:
+            raise border.unavailable(self.address, f"{where}: {error.strerror or error}") from None
+        writer.close()
+
+    async def _send(self, items: Sequence[LandingObject]) -> Sequence[WeavloaderError | None]:
+        """Each object's own outcome.
+
+        The server reports a trouble of the whole request (a read-only store, say) at its first object only, so where
+        an error is not plainly an object's own, the others do not count as landed: they are sent once more without
+        it, or share it when the store cannot serve at all.
+        """
+        outcome: list[WeavloaderError | None] = [None] * len(items)
+        left = list(range(len(items)))
+        for last in (False, True):
+            errors = await self._insert([items[index] for index in left])
+            for position, error in errors.items():
+                outcome[left[position]] = error
+            doubt = next((error for error in errors.values() if error.cause not in border.OWN_CAUSES), None)
+            left = [index for position, index in enumerate(left) if position not in errors]
+            if doubt is None or not left:
+                break
+            if last or isinstance(doubt, PartUnavailable):
+                for index in left:
+                    outcome[index] = doubt
+                break
+        return outcome
+
+    async def _insert(self, items: Sequence[LandingObject]) -> dict[int, WeavloaderError]:
+        """One request; the errors of its objects by position."""
+        collection = await self._use()
+        try:
+            answer = await self._call("land", lambda: collection.data.insert_many(items))
+        except WeavloaderError as error:
+            if not isinstance(error.__cause__, WeaviateInsertManyAllFailedError):
+                raise
+            if len(items) == 1 or (isinstance(error, PartUnavailable) and error.cause not in border.OWN_CAUSES):
+                return dict.fromkeys(range(len(items)), error)
+            # All failed, and the SDK does not say which of them how: ask for each alone.
+            alone = [await self._insert([item]) for item in items]
+            return {position: errors[0] for position, errors in enumerate(alone) if errors}
+        return {position: border.explain(one.message, self.address) for position, one in answer.errors.items()}
+
+
+def _floats(vector: Vector) -> list[float]:
+    numbers: list[float] = np.asarray(vector, dtype=np.float32).reshape(-1).tolist()
+    return numbers
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""An image as the store's object, and back."""
+
+from __future__ import annotations
+
+import base64
+import math
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from weaviate.classes.data import DataObject, GeoCoordinate
+
+from records import IndexedImage, ModelIdentity, Place, SearchResult, Vector
+from store import border
+from store.narrowing import EXACT
+from store.schema import VECTOR
+
+LandingObject = DataObject[dict[str, Any], None]
+
+# What a search brings back; the thumbnail stays where it is.
+RETURNED = ["caption", "keywords", "filename", "link", *EXACT, "timestamp", "latitude", "longitude"]
+
+# Where all vectors are the same, as at night, the graph costs 12-15 ms an object instead of 1: noise of this length
+# tells them apart (a cosine distance of 1e-6) and moves no result.
+NOISE = 1e-3
+
+
+def landing_object(image: IndexedImage) -> LandingObject:
+    """The object of an image, under the image's own id.
+
+    Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
+    """
+    record = image.record
+    properties: dict[str, Any] = {
+        "filename": record.filename,
+        "caption": image.caption.text,
+        "keywords": [_text(word) for word in image.caption.keywords],
+        "link": record.url,
+        "timestamp": record.timestamp,
+        "captured_at": record.captured_at,
+        "vsn": record.vsn,
+        "node": record.node,
+        "zone": record.zone,
+        "task": record.task,
+        "host": record.host,
+        "job": record.job,
+        "plugin": record.plugin,
+        "camera": record.camera,
+        "source": record.source,
+        "image": base64.b64encode(image.thumbnail).decode("ascii"),
+        "content_hash": image.content_hash,
+        "width": image.width,
+        "height": image.height,
+        **_where(image.place),
+        **_who(image.captioner, image.embedder),
+    }
+    clean = {name: _text(value) if isinstance(value, str) else value for name, value in properties.items()}
+    return DataObject(properties=clean, uuid=record.id, vector={VECTOR: told_apart(image.vector, record.id).tolist()})
+
+
+def _where(place: Place) -> dict[str, Any]:
+    """An unknown place is absent, never 0, 0."""
+    known: dict[str, Any] = {"project": place.project, "address": place.address}
+    latitude, longitude = place.latitude, place.longitude
+    if latitude is not None and longitude is not None and abs(latitude) <= 90 and abs(longitude) <= 180:
+        known["location"] = GeoCoordinate(latitude=latitude, longitude=longitude)
+        known["latitude"], known["longitude"] = float(latitude), float(longitude)
+    return known
+
+
+def _who(captioner: ModelIdentity, embedder: ModelIdentity) -> dict[str, str]:
+    return {
+        "caption_model": captioner.name,
+        "caption_model_version": captioner.version,
+        "prompt_version": captioner.prompt_version,
+        "embedding_model": embedder.name,
+        "embedding_model_version": embedder.version,
+    }
+
+
+def told_apart(vector: Vector, image: str) -> Vector:
+    """float32[D] of unit length: the vector with noise of length 1e-3 that the image's id seeds."""
+    values = np.asarray(vector, dtype=np.float64).reshape(-1)
+    length = float(np.linalg.norm(values)) if values.size else 0.0
+    if not math.isfinite(length) or length == 0:
+        raise border.rejected(f"its vector of {values.size} numbers has no direction")
+    noise = np.random.default_rng(uuid.UUID(image).int).standard_normal(values.size)
+    mixed = values / length + noise * (NOISE / float(np.linalg.norm(noise)))
+    return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+
+
+def result(id: str, properties: Mapping[str, Any], score: float) -> SearchResult:
+    """What a search says of one object. An object that lacks a property gives an empty value."""
+    texts = {name: str(properties.get(name) or "") for name in ("caption", "filename", "link", "vsn", "node", "camera")}
+    return SearchResult(
+        id=id,
+        score=score,
+        keywords=tuple(properties.get("keywords") or ()),
+        captured_at=str(properties.get("timestamp") or ""),
+        **texts,
+    )
+
+
+def _text(value: str) -> str:
+    """Half of a surrogate pair, which a model may say, cannot travel: it becomes a question mark."""
+    return value.encode("utf-8", "replace").decode("utf-8")

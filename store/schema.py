@@ -1,0 +1,198 @@
+"""The collection that images land in: its properties, its vector, and the migrations that lead to them, in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weaviate import WeaviateAsyncClient
+from weaviate.classes.config import (
+    Configure,
+    DataType,
+    Property,
+    Tokenization,
+    VectorDistances,
+    VectorFilterStrategy,
+)
+from weaviate.collections.classes.config import _CollectionConfig
+from weaviate.exceptions import UnexpectedStatusCodeError
+
+from errors import ConfigurationError, PartUnavailable
+
+VECTOR = "clip"
+
+# What the keyword half of a search reads.
+SEARCHED = ["caption", "keywords", "camera", "host", "job", "vsn", "plugin", "zone", "project", "address"]
+
+ANOTHER = "set WEAVLOADER_COLLECTION to another name"
+_MARKER = re.compile(r"\[weavloader schema (\d+)\]")
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of the schema: the properties that it adds."""
+
+    version: int
+    what: str
+    properties: tuple[Property, ...]
+
+
+def _text(name: str) -> Property:
+    """A text that is searched by its words, as in the field."""
+    return Property(name=name, data_type=DataType.TEXT)
+
+
+def _word(name: str) -> Property:
+    """A text that is filtered as a whole and never searched."""
+    return Property(
+        name=name,
+        data_type=DataType.TEXT,
+        tokenization=Tokenization.FIELD,
+        index_filterable=True,
+        index_searchable=False,
+    )
+
+
+def _range(name: str, kind: DataType) -> Property:
+    """A value that is filtered by ranges."""
+    return Property(name=name, data_type=kind, index_filterable=True, index_range_filters=True)
+
+
+# Two types differ on purpose from the field's collection, whose readers see the same values: an indexed place costs up
+# to 60 ms an object where cameras stand still, and a thumbnail as BLOB four times as much as a TEXT without indexes.
+MIGRATIONS = (
+    Migration(
+        1,
+        "the field's properties, and those that searches filter by",
+        (
+            *map(_text, ("filename", "caption", "link", "timestamp", "vsn", "node", "zone", "task", "host", "job")),
+            *map(_text, ("plugin", "camera", "project", "address")),
+            Property(name="image", data_type=DataType.TEXT, index_filterable=False, index_searchable=False),
+            Property(name="audio", data_type=DataType.BLOB),
+            Property(name="video", data_type=DataType.BLOB),
+            Property(name="location", data_type=DataType.GEO_COORDINATES, index_filterable=False),
+            Property(name="keywords", data_type=DataType.TEXT_ARRAY),
+            _range("captured_at", DataType.DATE),
+            _range("latitude", DataType.NUMBER),
+            _range("longitude", DataType.NUMBER),
+        ),
+    ),
+    Migration(
+        2,
+        "where an object came from: source, content, models and prompt",
+        (
+            *map(_word, ("source", "content_hash", "caption_model", "caption_model_version", "prompt_version")),
+            *map(_word, ("embedding_model", "embedding_model_version")),
+            Property(name="width", data_type=DataType.INT, index_filterable=True),
+            Property(name="height", data_type=DataType.INT, index_filterable=True),
+        ),
+    ),
+)
+
+
+def description(version: int) -> str:
+    """The collection's description, which carries the schema's version."""
+    return f"Images with captions, embeddings and where they were taken. [weavloader schema {version}]"
+
+
+async def ensure(
+    client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
+) -> None:
+    """Create the collection, bring it up to date, or find it right.
+
+    Several processes may do so at once. Raises ``ConfigurationError`` for a collection that is not ours or newer than
+    this program, and the SDK's errors.
+    """
+    if not re.fullmatch(r"[A-Za-z][_0-9A-Za-z]{0,200}", name):
+        raise ConfigurationError(
+            f"WEAVLOADER_COLLECTION={name!r} cannot name a collection: use letters, digits and _, a letter first."
+        )
+    newest = migrations[-1].version
+    for _ in range(_ATTEMPTS):  # each turn that finds somebody else at it looks again
+        config = await _config(client, name)
+        if config is None:
+            await _quietly(_create(client, name, migrations))
+            continue
+        version = _verify(config, address, migrations)
+        if version == newest:
+            return
+        known = {item.name for item in config.properties}
+        collection = client.collections.use(name)
+        for step in migrations:
+            for item in step.properties:
+                if item.name not in known:
+                    await _quietly(collection.config.add_property(item))
+        await collection.config.update(description=description(newest))
+    raise PartUnavailable("weaviate", f"The collection {name} at {address} keeps changing while it is verified")
+
+
+async def _config(client: WeaviateAsyncClient, name: str) -> _CollectionConfig | None:
+    try:
+        return await client.collections.use(name).config.get()
+    except UnexpectedStatusCodeError as error:
+        if error.status_code == 404:
+            return None
+        raise
+
+
+async def _create(client: WeaviateAsyncClient, name: str, migrations: Sequence[Migration]) -> None:
+    await client.collections.create(
+        name,
+        description=description(migrations[-1].version),
+        properties=[item for step in migrations for item in step.properties],
+        vector_config=Configure.Vectors.self_provided(
+            name=VECTOR,
+            vector_index_config=Configure.VectorIndex.hnsw(
+                distance_metric=VectorDistances.COSINE,
+                ef_construction=100,
+                max_connections=42,
+                dynamic_ef_min=200,
+                dynamic_ef_max=500,
+                dynamic_ef_factor=20,
+                filter_strategy=VectorFilterStrategy.ACORN,
+                flat_search_cutoff=40000,
+                quantizer=Configure.VectorIndex.Quantizer.none(),
+            ),
+        ),
+    )
+
+
+async def _quietly(change) -> None:  # type: ignore[no-untyped-def]
+    """Make a change to the schema that another process may have made a moment ago."""
+    try:
+        await change
+    except UnexpectedStatusCodeError as error:
+        if error.status_code not in (409, 422) or "already" not in str(error):
+            raise
+
+
+def _verify(config: _CollectionConfig, address: str, migrations: Sequence[Migration]) -> int:
+    """The version of a collection that is ours and as it should be."""
+    where = f"The collection {config.name} at {address}"
+    present = {item.name: item for item in config.properties}
+    image, location = present.get("image"), present.get("location")
+    marker = _MARKER.search(config.description or "")
+    if marker is None:
+        because = "it has no schema version"
+        if image and image.data_type == DataType.BLOB:
+            because = "its image is a BLOB"
+        elif location and location.index_filterable:
+            because = "its location has an index"
+        raise ConfigurationError(f"{where} was not made by Weavloader ({because}): {ANOTHER}.")
+    version = int(marker[1])
+    if version > migrations[-1].version:
+        raise ConfigurationError(
+            f"{where} has schema version {version}, and this Weavloader knows {migrations[-1].version}: install a"
+            f" newer one, or {ANOTHER}."
+        )
+    for step in migrations:
+        for item in step.properties if step.version <= version else ():
+            found = present.get(item.name)
+            if found is None or found.data_type != item.dataType:
+                what = "is missing" if found is None else f"is {found.data_type}, not {item.dataType}"
+                raise ConfigurationError(f"{where} was changed: its property {item.name} {what}; {ANOTHER}.")
+    if VECTOR not in (config.vector_config or {}):
+        raise ConfigurationError(f"{where} was changed: it has no vector named {VECTOR}; {ANOTHER}.")
+    return version

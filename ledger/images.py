@@ -1,24 +1,29 @@
-"""How an image's record is kept in the ledger: compact JSON without its id, which is the key."""
+"""How an image's record is kept in the ledger: the JSON list of its fields in order, without its id, which is the key.
+
+Without the fields' names a record costs a fifth less. A field that is added to ``ImageRecord`` goes to its end, so that
+what was kept before stays readable.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
 from itertools import chain
 
 from records import ImageRecord
 
+_NAMES = tuple(item.name for item in fields(ImageRecord))[1:]
+
 
 def pack(record: ImageRecord) -> str:
-    """The record's JSON without its id."""
-    message = record.to_message()
-    del message["id"]
-    return json.dumps(message, separators=(",", ":"))
+    """The record's fields without its id."""
+    return json.dumps(astuple(record)[1:], separators=(",", ":"))
 
 
 def unpack(image: str, text: str) -> ImageRecord:
     """The record of what ``pack`` made. Raises ``PermanentError`` (``bad_record``)."""
-    return ImageRecord.from_message({**json.loads(text), "id": image})
+    return ImageRecord.from_message({"id": image, **dict(zip(_NAMES, json.loads(text), strict=False))})
 
 
 def pairs(records: Iterable[ImageRecord]) -> list[str]:

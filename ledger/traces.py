@@ -15,7 +15,7 @@ from ledger.values import FinishedImage, State
 BUCKETS = 65_536
 TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
 _FORGETTABLE = "lsx"  # 'd' has its letter still
-_STEP = 256
+_STEP = 64
 
 
 def trace_key(image: str) -> tuple[str, str]:

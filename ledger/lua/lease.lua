@@ -34,6 +34,7 @@ end
 -- Tokens grow by the clock where it is ahead, so that a server which lost its last second gives none out twice.
 local token = string.format('%.0f', math.max(tonumber(call('GET', TOKEN) or 0) + 1, math.floor(at * 1000000)))
 call('SET', TOKEN, token)
+call('HDEL', image(id), 'reason')
 call('HSET', image(id), 'state', 'leased', 'token', token, 'owner', owner)
 call('ZADD', LEASED, at + seconds, id)
 return {tonumber(token), attempts + 1, deaths}

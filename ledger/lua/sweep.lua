@@ -39,7 +39,7 @@ end
 -- 2. Leases that ran out. Their owners could not renew them while the server was down: after its start they get the
 -- length of a lease to do so. A lease from before the clock was set back would last too long: it begins now.
 local uptime = tonumber(call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
-if uptime > lease then
+if uptime + at - clock() > lease then
   for _, id in ipairs(head(LEASED, '-inf', at)) do
     queue(id, LEASED)
   end

@@ -1,0 +1,155 @@
+"""What the sweep finds: due waits, leases that ran out, lost messages; and that it finds nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger import Ledger
+from records import AuditCounts
+from settings import Jobs
+from tests.fixtures.redis import Valkey, running_valkey
+from tests.ledger.samples import make_record, make_records, refused, state, take
+
+QUEUED = "weavloader:queued"
+
+
+@pytest.fixture
+def busy(valkey: Valkey) -> Iterator[Valkey]:
+    """A server whose broker's list holds a message, so that emptiness says nothing."""
+    valkey.client.lpush("image_processing", "message")
+    return valkey
+
+
+def age(valkey: Valkey, seconds: dict[str, float]) -> None:
+    """Let images have been queued so many seconds ago."""
+    now = time.time()
+    valkey.client.zadd(QUEUED, {image: now - ago for image, ago in seconds.items()})
+
+
+def test_a_wait_that_is_due_is_queued(ledger: Ledger) -> None:
+    due, later = make_records(2)
+    ledger.wait(take(ledger, due), time.time() - 0.1, spend_attempt=True, reason="fetch_failed")
+    ledger.wait(take(ledger, later), time.time() + 30, spend_attempt=True, reason="fetch_failed")
+    assert ledger.sweep() == [due]
+    assert (state(ledger, due), state(ledger, later)) == ("queued", "waiting")
+    assert ledger.sweep(now=time.time() + 31) == [later]
+
+
+def test_a_wait_is_as_long_for_a_host_whose_clock_is_wrong(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is the caller's; the server counts the seconds until then."""
+    lease = take(ledger, make_record(0))
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: 1000.0)
+        ledger.wait(lease, 1060.0, spend_attempt=False, reason="paused")
+    assert ledger.sweep() == []
+    assert ledger.sweep(now=time.time() + 61) == [make_record(0)]
+
+
+def test_a_lease_that_ran_out_is_queued_and_counted(ledger: Ledger, jobs_settings: Jobs) -> None:
+    record = make_record(0)
+    lease = take(ledger, record)
+    assert ledger.sweep() == []
+    assert ledger.sweep(now=time.time() + jobs_settings.lease + 1) == [record]
+    assert not ledger.land(lease), "the owner is late"
+    again = take(ledger, record)
+    assert (again.attempt, again.deaths) == (1, 1)
+
+
+def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
+    """Leases end while the server is down; that is nobody's death."""
+    with running_valkey(tmp_path) as first, Ledger(Jobs(broker_url=first.url)) as ledger:
+        lease = take(ledger, make_record(0))
+    with running_valkey(tmp_path, port=first.port) as second:
+        second.client.zadd("weavloader:leased", {lease.id: 1})
+        with Ledger(Jobs(broker_url=second.url)) as ledger:
+            assert ledger.sweep() == []
+            assert ledger.renew([lease]) == []
+            assert ledger.sweep(now=time.time() + 15) == []
+            assert ledger.sweep(now=time.time() + 25) == [make_record(0)], "the owner is gone"
+
+
+def test_an_image_that_others_overtook_has_lost_its_message(ledger: Ledger, busy: Valkey) -> None:
+    lost, young, leased = make_records(3)
+    ledger.record([lost, young, leased])
+    age(busy, {lost.id: 90, young.id: 50, leased.id: 5})
+    assert ledger.sweep() == [], "nothing queued later has been leased"
+    take(ledger, leased)
+    assert ledger.sweep() == [lost]
+    assert ledger.sweep() == [], "it is queued with a fresh time"
+    assert take(ledger, lost).deaths == 0
+
+
+def test_a_long_queue_is_not_lost(ledger: Ledger, busy: Valkey) -> None:
+    """Age alone says nothing while the broker's list holds messages."""
+    records = make_records(300)
+    ledger.record(records)
+    age(busy, {record.id: 3600 - number for number, record in enumerate(records)})
+    take(ledger, records[0])
+    assert ledger.sweep() == []
+
+
+def test_an_old_image_has_lost_its_message_when_the_list_is_empty(ledger: Ledger, valkey: Valkey) -> None:
+    """On an idle stream nothing is leased later: the monitor died between recording and publishing."""
+    old, young = make_records(2)
+    ledger.record([old, young])
+    assert ledger.sweep() == []
+    age(valkey, {old.id: 61, young.id: 59})
+    assert ledger.sweep() == [old]
+    assert ledger.sweep() == []
+
+
+def test_a_sweep_returns_at_most_so_many(ledger: Ledger) -> None:
+    records = make_records(25)
+    for record in records:
+        ledger.wait(take(ledger, record), time.time() - 1, spend_attempt=False, reason="paused")
+    sweeps = [ledger.sweep(limit=10) for _ in range(4)]
+    assert [len(sweep) for sweep in sweeps] == [10, 10, 5, 0]
+    assert sorted(record.id for sweep in sweeps for record in sweep) == sorted(record.id for record in records)
+
+
+def test_a_clock_set_back_makes_no_queued_image_look_lost(ledger: Ledger, busy: Valkey) -> None:
+    """A leased image queued at a time that has not come yet tells nothing of the others."""
+    future, waiting = make_records(2)
+    ledger.record([future, waiting])
+    age(busy, {future.id: -3600, waiting.id: 90})
+    take(ledger, future)
+    assert ledger.sweep() == []
+    busy.client.set("weavloader:overtaken", time.time() + 3600)
+    assert ledger.sweep() == []
+
+
+def test_a_clock_set_back_lets_nothing_wait_for_ever(ledger: Ledger, busy: Valkey, jobs_settings: Jobs) -> None:
+    queued, leased = make_records(2)
+    ledger.record([queued])
+    take(ledger, leased)
+    age(busy, {queued.id: -3600})
+    busy.client.zadd("weavloader:leased", {leased.id: time.time() + 3600})
+    assert ledger.sweep() == [queued]
+    assert ledger.sweep(now=time.time() + jobs_settings.lease + 1) == [leased]
+
+
+def test_an_image_whose_hash_was_removed_shows_in_the_audit(ledger: Ledger, valkey: Valkey) -> None:
+    """An evicted or deleted entry is not hidden: the audit's difference is 1."""
+    record = make_record(0)
+    ledger.record([record])
+    age(valkey, {record.id: 90})
+    valkey.client.delete(f"weavloader:image:{record.id}")
+    assert ledger.sweep() == []
+    assert ledger.audit() == AuditCounts(seen=1, pending=0, leased=0, landed=0, dead=0, skipped=0)
+    assert ledger.audit().difference == 1
+
+
+def test_a_second_delivery_is_harmless(ledger: Ledger, valkey: Valkey) -> None:
+    """The first message was not lost after all: whoever comes second is refused."""
+    record = make_record(0)
+    ledger.record([record])
+    age(valkey, {record.id: 90})
+    assert ledger.sweep() == [record]
+    lease = take(ledger, record)
+    assert refused(ledger, record) == "leased"
+    ledger.land(lease)
+    assert refused(ledger, record) == "landed"

@@ -13,7 +13,7 @@ from celery.loaders.app import AppLoader
 from errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from job_system.runtime import Runtime
+    from job_system.runtime import PortsOpener, Runtime
 
 
 class CommandConfigurationError(ConfigurationError, click.ClickException):
@@ -37,6 +37,8 @@ class SettingsLoader(AppLoader):  # type: ignore[misc]
 class WeavloaderCelery(Celery):  # type: ignore[misc]
     """The app, with what the tasks of one process share at ``app.runtime``."""
 
+    #: What opens the adapters; the real ones unless set.
+    open_ports: PortsOpener | None = None
     _runtime: Runtime | None = None
     _runtime_lock = threading.Lock()
 
@@ -45,10 +47,11 @@ class WeavloaderCelery(Celery):  # type: ignore[misc]
         """This process's runtime, made when first asked for: a forked child gets one of its own, not its parent's."""
         with self._runtime_lock:
             if self._runtime is None or self._runtime.pid != os.getpid():
+                from job_system.ports import OpenPorts
                 from job_system.runtime import Runtime
                 from settings import load
 
-                self._runtime = Runtime(load().settings)
+                self._runtime = Runtime(load().settings, self.open_ports or OpenPorts.open)
             return self._runtime
 
     def hand_back(self) -> None:

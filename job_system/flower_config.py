@@ -10,7 +10,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from settings import PROJECT_ROOT, Settings, load
+from errors import ConfigurationError
+from job_system.app import CommandConfigurationError
+from settings import PROJECT_ROOT, Settings, load, require
 
 CONFIGURATION = PROJECT_ROOT / "flowerconfig.py"
 USER = "weavloader"
@@ -51,8 +53,11 @@ def hide_arguments(task: Any) -> Any:
 
 
 def options() -> dict[str, Any]:
-    """Flower's options by name."""
-    settings = load().settings
+    """Flower's options by name. Raises ``CommandConfigurationError`` where no broker is known: nothing is made then."""
+    try:
+        settings = require(load().settings, "redis")
+    except ConfigurationError as error:
+        raise CommandConfigurationError(str(error)) from None
     return {
         "address": settings.flower.host,
         "port": settings.flower.port,

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,6 +34,9 @@ CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 
+Addresses = Callable[[], Sequence[SourceAddress]]
+PortsOpener = Callable[[Settings, Addresses], Coroutine[Any, Any, OpenPorts]]
+
 
 @dataclass(eq=False)
 class _Job:
@@ -52,7 +55,8 @@ class _Job:
 class Runtime:
     """See the module's text. Thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_ports: PortsOpener) -> None:
+        self._open_ports = open_ports
         self.pid = os.getpid()
         self.settings = settings
         self.ledger = Ledger(settings.jobs)
@@ -221,7 +225,7 @@ class Runtime:
         if self._ports is not None:
             return self._ports
         if self._opening is None:
-            self._opening = asyncio.create_task(OpenPorts.open(self.settings, self.addresses))
+            self._opening = asyncio.create_task(self._open_ports(self.settings, self.addresses))
         opening = self._opening
         try:
             self._ports = await asyncio.shield(opening)

@@ -7,10 +7,13 @@ from typing import Any
 
 from celery import Task
 
+import logs
 from errors import WeavloaderError
 from job_system.app import celery_app
 from job_system.publish import publish_records
 from records import ImageRecord, Page, SourceAddress
+
+log = logs.get(__name__)
 
 #: Most images that one sweep puts back; the next one comes some seconds later.
 SWEEP_IMAGES = 5000
@@ -52,6 +55,8 @@ def sweep_ledger(self: Task) -> int:
             break
         publish_records(self.app, records)
         swept += len(records)
+    if swept:
+        log.info("images put back to work", images=swept)
     return swept
 
 

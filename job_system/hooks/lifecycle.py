@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import threading
+import time
+import warnings
 from typing import Any
 
 from celery import signals
+from celery.platforms import SecurityWarning
 
 import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
@@ -17,7 +21,7 @@ from job_system.app import celery_app
 from job_system.queues import CLEANER, MODERATOR, PROCESSOR, ROLES, Role
 from ledger import Ledger
 from metrics import recorder
-from settings import Settings, load
+from settings import Logging, Settings, load
 
 log = logs.get(__name__)
 
@@ -26,6 +30,8 @@ STOP_SECONDS = 4.0
 #: Seconds between two signs of life, and for how long one counts.
 BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
+
+_SWEEP = re.compile(r"\bsweep[_-]ledger\b")
 
 _ended = threading.Event()
 
@@ -48,20 +54,28 @@ def _log(loglevel: int | str | None = None, **_: Any) -> None:
 _tag = "MAIN"
 
 
-def _configure_logging(tag: str, section: Any = None) -> None:
+def _configure_logging(tag: str, section: Logging | None = None) -> None:
     settings = load().settings
+    section = section or settings.logging
     secrets = (
         settings.jobs.broker_url,
         settings.jobs.result_backend,
         settings.sage.password,
         settings.weaviate.api_key,
     )
-    logs.configure(section or settings.logging, tag, secrets=[secret for secret in secrets if secret])
-    logging.getLogger("celery.app.trace").addFilter(_quiet_hand_back)
+    logs.configure(section, tag, secrets=[secret for secret in secrets if secret])
+    for name in ("celery.app.trace", "celery.beat"):
+        logging.getLogger(name).addFilter(_worth_a_line)
+    if section.level.upper() != "DEBUG":  # that a task ended is a line; that it came would be a second one
+        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
-def _quiet_hand_back(record: logging.LogRecord) -> bool:
-    """Celery tells a message that goes back to the queue with a traceback, at a warning: it is neither."""
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Celery tells a message that goes back to the queue as a warning with a traceback; sweeps come every few
+    seconds and say themselves when they found something.
+    """
+    if record.levelno == logging.INFO and _SWEEP.search(record.getMessage()):
+        return False
     data = getattr(record, "data", None)
     return not (isinstance(data, dict) and data.get("description") == "rejected")
 
@@ -70,19 +84,21 @@ def _quiet_hand_back(record: logging.LogRecord) -> bool:
 def _begin(sender: Any = None, **_: Any) -> None:
     """Check the server before anything is taken from it; a worker that must not start ends with one line."""
     global _tag
+    # Celery warns root of pickled messages; this app takes none
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load().settings
     role = role_of(set(celery_app.amqp.queues.consume_from))
     _tag = role.tag
     _configure_logging(_tag)
     try:
         with Ledger(settings.jobs) as ledger:
-            warnings = ledger.check_server()
+            remarks = ledger.check_server()
     except (ConfigurationError, PartUnavailable) as error:
         print(f"Error: {error}", file=sys.stderr)
         # SystemExit is the one thing that Celery lets a signal's handler raise
         raise SystemExit(error.exit_code) from None
-    for warning in warnings:
-        log.warning(warning)
+    for remark in remarks:
+        log.warning(remark)
     recorder.prepare(settings.paths.data, role.name)
 
 
@@ -113,9 +129,13 @@ def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:
 def _stopping(**_: Any) -> None:
     """Let jobs finish for some seconds; what is unfinished then goes back to the queue."""
     _ended.set()
-    timer = threading.Timer(STOP_SECONDS, celery_app.hand_back)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=_finish, name="stopping", daemon=True).start()
+
+
+def _finish() -> None:
+    log.info("worker stops", seconds=STOP_SECONDS)
+    time.sleep(STOP_SECONDS)
+    celery_app.hand_back()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]

@@ -14,12 +14,14 @@ MAX_KEYWORDS = 50
 MAX_KEYWORD_LENGTH = 60
 
 _DRESS = r"[\s*_#>`\"'-]*"
-_CAPTION = re.compile(rf"^{_DRESS}caption{_DRESS}[::]{_DRESS}", re.IGNORECASE | re.MULTILINE)
-_KEYWORDS = re.compile(rf"{_DRESS}\bkey[ -]?words?{_DRESS}[::]{_DRESS}", re.IGNORECASE)
+_CAPTION = re.compile(rf"^{_DRESS}caption{_DRESS}[:\uff1a]{_DRESS}", re.IGNORECASE | re.MULTILINE)
+_KEYWORDS = re.compile(rf"{_DRESS}\bkey[ -]?words?{_DRESS}[:\uff1a]{_DRESS}", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
 _BULLET = re.compile(r"^\s*(?:[-*•+]+|\d{1,2}[.)])\s+")
 # Old servers put an exception's text where the answer belongs: "UNEXPECTED ERROR: …", "ERROR in generate/decode: …".
-_ERROR = re.compile(r"\W*(?:(?:unexpected|internal|runtime|cuda)\s+)?(?:error|exception)\b[^.\n]{0,40}:", re.IGNORECASE)
+_ERROR = re.compile(
+    r"\W*(?:(?:unexpected|internal|runtime|cuda)\s+)?[a-z_.]*(?:error|exception)\b[^.\n]{0,40}:", re.IGNORECASE
+)
 _TRACEBACK = "Traceback (most recent call last)"
 
 

@@ -49,7 +49,7 @@ def fuse(image: Vector, text: Vector, image_weight: float = FUSION_IMAGE_WEIGHT)
     """
     if image.shape != text.shape or image.ndim != 1:
         raise TransientError(
-            f"the image's vector has shape {list(image.shape)} and its caption's {list(text.shape)}: they cannot be fused",
+            f"the image's vector has shape {list(image.shape)} and its caption's {list(text.shape)}: not fit to fuse",
             cause="model_answer",
         )
     mixed = image_weight * _unit("(image)", image).astype(np.float64)

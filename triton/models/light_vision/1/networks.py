@@ -31,6 +31,8 @@ def weights() -> Path:
 
 def decode(data: bytes) -> np.ndarray:
     """Encoded picture to uint8[H,W,3] in BGR, upright. Raises ``ValueError`` when it cannot be decoded."""
+    if not data:
+        raise ValueError("the image is empty")
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

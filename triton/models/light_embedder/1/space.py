@@ -18,6 +18,7 @@ DIMENSIONS = 384
 MOST_TOKENS = 256
 OBJECT_WEIGHT = 0.6
 PROMPT = "a photo of a {}"
+UNKNOWN = "a photo"
 
 
 def weights() -> Path:
@@ -44,7 +45,7 @@ class LabelSpace:
         self.of_text = lru_cache(remembered)(self._encode)
 
     def of_findings(self, findings: dict) -> np.ndarray:
-        """The picture's vector; the zero vector when nothing at all was found."""
+        """The picture's vector; that of "a photo" when nothing at all was found in it."""
         total = np.zeros(DIMENSIONS, np.float32)
         probability = sum(p for _, p in findings["tags"])
         for label, p in findings["tags"]:
@@ -52,7 +53,7 @@ class LabelSpace:
         for label, score, _ in findings["objects"]:
             total += OBJECT_WEIGHT * score * self.of_text(PROMPT.format(label))
         length = np.linalg.norm(total)
-        return total / length if length else total
+        return total / length if length else self.of_text(UNKNOWN)
 
     def _encode(self, text: str) -> np.ndarray:
         """One text, one forward: the encoder is quantised dynamically, with one scale for a whole batch, so a text's

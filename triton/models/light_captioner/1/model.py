@@ -1,0 +1,45 @@
+"""``light_captioner``: a caption and keywords composed from what ``light_vision`` finds in a picture.
+
+Not a language model: the sentence says what a detector (SSD, Liu et al. 2016, on MobileNetV2, Sandler et al. 2018)
+counted and what a tagger (EfficientNet, Tan & Le 2019) takes the picture for, and no more.
+"""
+
+import asyncio
+import json
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from sentences import caption, keywords
+
+
+class TritonPythonModel:
+    """Input ``image`` STRING[-1,1]: encoded pictures. Outputs ``caption``, ``keywords`` (comma-separated) STRING[-1,1].
+
+    A picture that cannot be decoded makes its own request an error.
+    """
+
+    async def execute(self, requests):
+        """Answer every request by itself, all at the same time."""
+        return await asyncio.gather(*(self._answer(request) for request in requests))
+
+    async def _answer(self, request):
+        # One request for each of ours, so that Triton batches them with the embedder's and an error stays its own.
+        answer = await pb_utils.InferenceRequest(
+            model_name="light_vision",
+            requested_output_names=["findings"],
+            inputs=[pb_utils.get_input_tensor_by_name(request, "image")],
+        ).async_exec()
+        if answer.has_error():
+            return pb_utils.InferenceResponse(error=answer.error())
+        texts = pb_utils.get_output_tensor_by_name(answer, "findings").as_numpy().ravel()
+        findings = [json.loads(text) for text in texts]
+        return pb_utils.InferenceResponse(
+            [
+                _strings("caption", [caption(item) for item in findings]),
+                _strings("keywords", [", ".join(keywords(item)) for item in findings]),
+            ]
+        )
+
+
+def _strings(name, values):
+    return pb_utils.Tensor(name, np.array([value.encode() for value in values], np.object_).reshape(-1, 1))

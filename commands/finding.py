@@ -28,7 +28,7 @@ DEFAULT_LIMIT = 25
 MAX_LIMIT = 1000
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[datetime]):
     """A time: RFC 3339, a date, or an age like 90m, 24h or 7d. Without a zone it is UTC."""
 
     name = "time"
@@ -50,7 +50,7 @@ class Moment(click.ParamType):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-class Near(click.ParamType):
+class Near(click.ParamType[tuple[float, float, float]]):
     """LAT,LON,KM: a circle on the earth, degrees and kilometres."""
 
     name = "lat,lon,km"

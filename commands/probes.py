@@ -11,12 +11,15 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from errors import WeavloaderError
 from ledger import Ledger
 from records import PartState
 from settings import Settings, without_password
+
+if TYPE_CHECKING:
+    from metrics.server import ClusterCounts
 
 PROBE_SECONDS = 8.0
 
@@ -163,9 +166,13 @@ class Probes:
         with ThreadPoolExecutor(len(probes)) as pool:
             return dict(zip(probes, pool.map(lambda probe: probe(), probes.values()), strict=True))
 
-    def cluster(self) -> Any:
+    def cluster(self) -> ClusterCounts:
         """What the whole installation counts, from Redis, for the metrics endpoint."""
-        return self._ledger.snapshot()
+        from job_system.queues import ROLES
+        from metrics.server import ClusterCounts
+
+        found = self._ledger.snapshot([role.queue for role in ROLES])
+        return ClusterCounts(found.queues, found.audit, found.dead_by_cause, found.oldest_queued)
 
 
 def _missing(name: str) -> PartState:

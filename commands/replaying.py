@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from sources.replay import ReplayPicture
 
 REGISTRATION_SECONDS = 15.0
+LOOK_SECONDS = 0.25
 PLAIN_EVERY_SECONDS = 3.0
+ASKED_AT_ONCE = 500
+FINISHED = ("landed", "dead", "skipped")
 
 
 class LiveReplay:
@@ -88,29 +92,50 @@ class LiveReplay:
                 continue  # the broker is away: the next beat registers again
 
 
-def watch_landing(ledger: Ledger, ids: Sequence[str], ended: threading.Event, alive: Callable[[], bool]) -> bool:
+class Landing:
+    """How far a set of images has come: landed, dead or skipped."""
+
+    def __init__(self, ledger: Ledger, ids: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._open = list(ids)
+        self.total = len(ids)
+        self.states = Counter[str]()
+
+    def look(self) -> int:
+        """How many are done now. Asks for the images that are not, some hundred at a time, in the stream's order."""
+        while self._open:
+            asked = self._open[:ASKED_AT_ONCE]
+            states = {image: standing.state for image, standing in self._ledger.standings(asked).items()}
+            done = {image for image, state in states.items() if state in FINISHED}
+            self.states.update(states[image] for image in done)
+            self._open = [image for image in self._open if image not in done]
+            if len(done) < len(asked):
+                break
+        return self.total - len(self._open)
+
+
+def watch_landing(landing: Landing, ended: threading.Event, alive: Callable[[], bool]) -> bool:
     """A progress bar until all images are landed, dead or skipped: true then, false when ``ended`` was set before.
 
     Without a terminal it prints a plain line every few seconds. Raises ``WeavloaderError`` when ``alive`` says no.
     """
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    last = -1
-    waited = 0.0
+    told, waited = -1, 0.0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        row = bar.add_task("landing", total=len(ids))
+        row = bar.add_task("landing", total=landing.total)
         while True:
-            states = ledger.states(ids)
-            done = sum(state in ("landed", "dead", "skipped") for state in states.values())
+            done = landing.look()
             bar.update(row, completed=done)
-            if not console.is_terminal and done != last and (done == len(ids) or waited >= PLAIN_EVERY_SECONDS):
-                say(f"landing: {done} of {len(ids)}")
-                last, waited = done, 0.0
-            if done == len(ids):
+            finished = done == landing.total
+            if not console.is_terminal and done != told and (finished or waited >= PLAIN_EVERY_SECONDS):
+                say(f"landing: {done} of {landing.total}")
+                told, waited = done, 0.0
+            if finished:
                 return True
-            if ended.wait(0.25):
+            if ended.wait(LOOK_SECONDS):
                 return False
-            waited += 0.25
+            waited += LOOK_SECONDS
             if not alive():
                 raise WeavloaderError("the stack stopped before all images had landed: see the logs in its data folder")
 
@@ -124,7 +149,7 @@ def load_pictures(what: Path, every: float, vsn: str) -> Sequence[ReplayPicture]
 
     if not what.exists():
         raise UsageError(f"{what} does not exist: give a folder of pictures or a video file")
-    pictures = load_folder(what, vsn=vsn) if what.is_dir() else load_video(what, every, vsn=vsn)
+    pictures = load_folder(what, vsn=vsn, report=say) if what.is_dir() else load_video(what, every, vsn=vsn)
     if not pictures:
         raise UsageError(f"{what} holds no pictures that can be read")
     return pictures
@@ -174,9 +199,9 @@ def replay(
         ledger.check_server()
         with LiveReplay(name, pictures, pace, ledger, port=port) as live:
             say(f"replaying {len(pictures)} pictures from {live.address.query_url} (Ctrl-C ends it)")
-            finished = watch_landing(ledger, [picture.id for picture in pictures], ended, lambda: True)
-            if finished:
-                say(f"all {len(pictures)} pictures are done")
+            landing = Landing(ledger, [picture.id for picture in pictures])
+            if watch_landing(landing, ended, lambda: True):
+                say(", ".join(f"{count} {state}" for state, count in landing.states.items()))
             if not until_landed and not ended.is_set():
                 ended.wait()
     return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import click
 
 import settings as configuration
@@ -59,15 +62,17 @@ def flower() -> None:
 def metrics() -> None:
     """Serve /metrics, /health and /ready."""
     import logs
-    import metrics as measured
     from commands.probes import Probes
-    from metrics import server
+    from metrics import recorder, server
 
     loaded = configuration.require(configuration.load().settings, "redis")
-    logs.configure(loaded.logging, "METRICS")
-    measured.prepare(loaded.paths.data)
+    logs.configure(loaded.logging, "METRICS", secrets=[loaded.jobs.broker_url])
+    recorder.prepare(loaded.paths.data, "metrics")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with Probes(loaded) as probes:
-        server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster)
+        server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster, stop=stop)
 
 
 COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower)

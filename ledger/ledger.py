@@ -197,6 +197,20 @@ class Ledger:
         )
         return _standing(image, fields, trace)
 
+    def standings(self, images: Sequence[str]) -> dict[str, Standing]:
+        """Where each of these images is, in one round trip; those that the ledger does not know are left out."""
+        asked = [
+            command
+            for image in images
+            for command in (("HMGET", f"{PREFIX}image:{image}", *_FIELDS), ("HGET", *trace_key(image)))
+        ]
+        answers = self._connection.commands(asked, atomic=True) if asked else []
+        found = {
+            image: _standing(image, fields, trace)
+            for image, fields, trace in zip(images, answers[::2], answers[1::2], strict=True)
+        }
+        return {image: standing for image, standing in found.items() if standing is not None}
+
     # --- what roles share --------------------------------------------------------------------------------------------
 
     def lock(self, name: str, ttl: float) -> AbstractContextManager[bool]:

@@ -33,6 +33,10 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=answer.error())
         texts = pb_utils.get_output_tensor_by_name(answer, "findings").as_numpy().ravel()
         findings = [json.loads(text) for text in texts]
+        for item in findings:
+            if "error" in item:
+                refusal = pb_utils.TritonError(item["error"], pb_utils.TritonError.INVALID_ARG)
+                return pb_utils.InferenceResponse(error=refusal)
         return pb_utils.InferenceResponse(
             [
                 _strings("caption", [caption(item) for item in findings]),

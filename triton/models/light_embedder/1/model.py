@@ -44,7 +44,10 @@ class TritonPythonModel:
                 return pb_utils.InferenceResponse(error=answer.error())
             findings = pb_utils.get_output_tensor_by_name(answer, "findings").as_numpy().ravel()
             for index, text in zip(wanted, findings, strict=True):
-                images[index] = self._space.of_findings(json.loads(text))
+                found = json.loads(text)
+                if "error" in found:
+                    return _error(found["error"])
+                images[index] = self._space.of_findings(found)
         try:
             words = [self._space.of_text(text.decode()) if text else NONE for text in texts]
         except UnicodeDecodeError as error:

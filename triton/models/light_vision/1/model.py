@@ -18,8 +18,9 @@ from networks import Networks
 class TritonPythonModel:
     """Input ``image`` STRING[-1,1]: encoded pictures. Output ``findings`` STRING[-1,1]: JSON, see ``Networks.look``.
 
-    A picture that cannot be decoded makes its own request an error. The pictures of a batch are spread over the
-    threads; equal ones, and those of the last few hundred, are looked at once.
+    A picture that cannot be decoded has ``{"error": …}`` for its findings: whoever asks makes it a refusal (the status
+    of an error does not pass from one model to the next). The pictures of a batch are spread over the threads; equal
+    ones, and those of the last few hundred, are looked at once.
     """
 
     def initialize(self, args):
@@ -72,7 +73,7 @@ class TritonPythonModel:
         return known
 
     def _look(self, picture):
-        return json.dumps(self._thread.networks.look(picture)).encode()
+        return self._thread.networks.look(picture)
 
 
 def _counter(name, description):
@@ -81,8 +82,12 @@ def _counter(name, description):
 
 
 def _response(futures):
+    texts = [json.dumps(_result(future)).encode() for future in futures]
+    return pb_utils.InferenceResponse([pb_utils.Tensor("findings", np.array(texts, np.object_).reshape(-1, 1))])
+
+
+def _result(future):
     try:
-        findings = [future.result() for future in futures]
-    except ValueError as error:
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
-    return pb_utils.InferenceResponse([pb_utils.Tensor("findings", np.array(findings, np.object_).reshape(-1, 1))])
+        return future.result()
+    except (ValueError, cv2.error) as error:
+        return {"error": str(error)}

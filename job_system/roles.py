@@ -40,7 +40,7 @@ def run_scheduler() -> None:
     logs.configure(settings.logging, "MAIN", secrets=_secrets(settings))
     with Ledger(settings.jobs) as ledger:
         ledger.check_server()
-    celery_app.start(["beat"])
+    celery_app.start(["--quiet", "beat"])
 
 
 def run_stream() -> None:

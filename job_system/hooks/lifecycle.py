@@ -33,7 +33,11 @@ BEAT_TTL = 20.0
 
 _SWEEP = re.compile(r"\bsweep[_-]ledger\b")
 
+# Celery warns root of pickled messages; this app takes none.
+warnings.filterwarnings("ignore", category=SecurityWarning)
+
 _ended = threading.Event()
+_heart: threading.Thread | None = None
 
 
 def role_of(queues: set[str]) -> Role:
@@ -84,8 +88,6 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 def _begin(sender: Any = None, **_: Any) -> None:
     """Check the server before anything is taken from it; a worker that must not start ends with one line."""
     global _tag
-    # Celery warns root of pickled messages; this app takes none
-    warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load().settings
     role = role_of(set(celery_app.amqp.queues.consume_from))
     _tag = role.tag
@@ -106,7 +108,9 @@ def _begin(sender: Any = None, **_: Any) -> None:
 def _ready(sender: Any = None, **_: Any) -> None:
     roles = [role.name for role in ROLES if role.queue in celery_app.amqp.queues.consume_from]
     _ended.clear()
-    threading.Thread(target=beat, args=(load().settings, roles, _ended), name="heartbeat", daemon=True).start()
+    global _heart
+    _heart = threading.Thread(target=beat, args=(load().settings, roles, _ended), name="heartbeat", daemon=True)
+    _heart.start()
     log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
 
 
@@ -141,4 +145,7 @@ def _finish() -> None:
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end(**_: Any) -> None:
+    _ended.set()
+    if _heart is not None and _heart.is_alive():
+        _heart.join(BEAT_SECONDS)
     celery_app.close_runtime()

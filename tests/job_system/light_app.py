@@ -1,0 +1,87 @@
+"""The product's Celery app over ports that do what an image's URL says, so that a job's way can be tested alone.
+
+``celery -A tests.job_system.light_app worker``: everything but the ports is the product's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import redis
+
+from errors import PartUnavailable, PermanentError, SkipImage, TransientError
+from job_system.app import celery_app
+from job_system.ports import OpenPorts
+from processing import Ports
+from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, SourceAddress, Vector
+from settings import Settings
+
+__all__ = ["celery_app"]
+
+
+class LightPorts:
+    """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
+    slow, late, die (at the first attempt)."""
+
+    identity = ModelIdentity("light", "1")
+
+    def __init__(self, url: str) -> None:
+        self._log = redis.Redis.from_url(url)
+
+    async def fetch(self, record: ImageRecord) -> bytes:
+        what = urlsplit(record.url).hostname or ""
+        attempt = self._log.hincrby("test:fetched", record.id, 1)
+        if what == "transient":
+            raise TransientError("the storage stutters", cause="fetch_failed")
+        if what == "permanent":
+            raise PermanentError("this is no image", cause="not_an_image")
+        if what == "skip":
+            raise SkipImage("protected")
+        if what == "away":
+            raise PartUnavailable("triton", "the model server is away")
+        if what == "bug":
+            raise ZeroDivisionError("a bug")
+        if what == "slow":
+            await asyncio.sleep(60)
+        if what == "late":
+            await asyncio.sleep(2)
+        if what == "die" and attempt == 1:
+            os._exit(9)
+        return record.id.encode()
+
+    async def locate(self, record: ImageRecord) -> Place:
+        return Place()
+
+    async def prepare(self, data: bytes) -> Picture:
+        return Picture(data, "JPEG", 1, 1, 1, "0" * 64, data)
+
+    async def caption(self, picture: Picture) -> Caption:
+        return Caption("a caption")
+
+    async def embed_image(self, picture: Picture) -> Vector:
+        return np.ones(1, np.float32)
+
+    async def embed_text(self, text: str) -> Vector:
+        return np.ones(1, np.float32)
+
+    def fuse(self, image: Vector, text: Vector) -> Vector:
+        return image
+
+    async def land(self, image: IndexedImage) -> None:
+        self._log.hincrby("test:landed", image.record.id, 1)
+
+
+async def open_light(settings: Settings, addresses: Callable[[], Sequence[SourceAddress]]) -> OpenPorts:
+    light: Any = LightPorts(settings.jobs.broker_url)
+    stack = AsyncExitStack()
+    stack.callback(light._log.close)
+    return OpenPorts(Ports(light, light, light, light, light, light), stack)
+
+
+celery_app.open_ports = open_light

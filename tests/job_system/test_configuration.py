@@ -1,0 +1,130 @@
+"""What Celery is told, and what it says where it cannot start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job_system.celery_config import configuration
+from job_system.queues import node_name
+from ledger import Ledger
+from settings import Jobs, Settings
+from tests.fixtures.redis import Valkey, running_valkey, wait_until
+from tests.fixtures.workers import Commands
+
+CELERY = str(Path(sys.executable).with_name("celery"))
+
+
+def config(url: str, **jobs: object) -> dict[str, object]:
+    return configuration(Settings(jobs=Jobs(broker_url=url, **jobs)))  # type: ignore[arg-type]
+
+
+def test_importing_the_app_needs_no_broker(brokerless: Commands) -> None:
+    done = brokerless.run(sys.executable, "-W", "error", "-c", "from job_system import celery_app; import tasks")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("app", ["job_system", "tasks"])
+@pytest.mark.parametrize("command", ["worker", "beat", "inspect ping", "purge -f", "flower"])
+def test_without_a_broker_every_command_ends_with_4_and_one_line(brokerless: Commands, app: str, command: str) -> None:
+    done = brokerless.run(CELERY, "-A", app, *command.split())
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: CELERY_BROKER_URL is not set")
+    assert "main.py up" in done.stderr
+    assert len((done.stdout + done.stderr).strip().splitlines()) == 1
+
+
+def test_flower_without_a_broker_makes_no_password(brokerless: Commands) -> None:
+    brokerless.run(CELERY, "-A", "job_system", "flower")
+    assert not (brokerless.folder / "data").exists()
+
+
+def test_a_wrong_setting_ends_a_command_with_4_and_one_line(brokerless: Commands) -> None:
+    done = brokerless.run(CELERY, "-A", "job_system", "worker", CELERY_BROKER_URL="amqp://localhost")
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: CELERY_BROKER_URL (from environment)")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_worker_refuses_a_server_that_evicts(brokerless: Commands, tmp_path: Path) -> None:
+    with running_valkey(tmp_path / "evicting", "--maxmemory-policy", "allkeys-lru") as server:
+        done = brokerless.run(CELERY, "-A", "job_system", "-q", "worker", CELERY_BROKER_URL=server.url)
+    assert done.returncode == 4
+    assert "maxmemory-policy allkeys-lru" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_whose_server_is_unreachable_ends_with_3(brokerless: Commands) -> None:
+    done = brokerless.run(CELERY, "-A", "job_system", "-q", "worker", CELERY_BROKER_URL="redis://127.0.0.1:1/0")
+    assert done.returncode == 3
+    assert "127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_role_without_its_parts_says_which_settings_are_missing(brokerless: Commands) -> None:
+    done = brokerless.run(sys.executable, "main.py", "processor", CELERY_BROKER_URL="redis://127.0.0.1:1/0")
+    assert done.returncode == 4
+    assert "TRITON_HOST, WEAVIATE_HOST are not set" in done.stderr
+
+
+def test_a_plain_worker_takes_all_queues_with_threads(commands: Commands) -> None:
+    worker = commands.celery("job_system", "worker", WEAVLOADER_IN_FLIGHT="7")
+    worker.says("worker ready")
+    assert "roles=processor,moderator,cleaner in_flight=7" in worker.output()
+    assert "7 (thread)" in worker.output()
+    assert worker.stop() == 0
+
+
+def test_concurrency_is_the_number_of_images_in_flight(commands: Commands) -> None:
+    worker = commands.celery("tasks", "worker", "--concurrency", "3", "--queues", "image_processing")
+    worker.says("worker ready")
+    assert "roles=processor in_flight=3" in worker.output()
+    assert worker.stop() == 0
+
+
+def test_workers_of_one_role_have_distinct_names(commands: Commands, valkey: Valkey) -> None:
+    workers = [commands.role("run_moderator") for _ in range(2)]
+    for worker in workers:
+        worker.says("worker ready")
+    done = commands.run(CELERY, "-A", "job_system", "inspect", "ping", "--json")
+    assert "moderator@" in done.stdout
+    assert "moderator2@" in done.stdout
+    assert all("[MODERATOR]" in line for worker in workers for line in worker.output().splitlines())
+    assert [worker.stop() for worker in workers] == [0, 0]
+    assert all("[MODERATOR]" in line for worker in workers for line in worker.output().splitlines())
+
+
+def test_a_name_is_free_again_when_its_process_ended(tmp_path: Path) -> None:
+    claim = "import sys; from pathlib import Path; from job_system.queues import node_name\n"
+    claim += f"print(node_name('cleaner', Path({str(tmp_path)!r})))"
+    first = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, check=True)
+    assert first.stdout.strip() == "cleaner@%h"
+    assert node_name("cleaner", tmp_path) == "cleaner@%h"
+    second = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, check=True)
+    assert second.stdout.strip() == "cleaner2@%h"
+
+
+def test_sentinels_and_their_master_are_handed_on() -> None:
+    made = config("sentinel://:secret@a:26379;sentinel://:secret@b:26380/2?master_name=images")
+    assert made["broker_url"] == "sentinel://:secret@a:26379;sentinel://:secret@b:26380/2"
+    assert made["result_backend"] == made["broker_url"]
+    assert made["broker_transport_options"]["master_name"] == "images"  # type: ignore[index]
+    options = made["redbeat_redis_options"]
+    assert options["sentinels"] == [("a", 26379), ("b", 26380)]  # type: ignore[index]
+    assert (options["service_name"], options["db"]) == ("images", 2)  # type: ignore[index]
+
+
+def test_tls_checks_certificates_unless_the_url_says_otherwise() -> None:
+    assert "broker_use_ssl" in config("rediss://a:6379/0")
+    assert "broker_use_ssl" not in config("rediss://a:6379/0?ssl_cert_reqs=CERT_NONE")
+    assert "broker_use_ssl" not in config("redis://a:6379/0")
+
+
+def test_a_worker_says_that_it_lives_and_that_it_ended(commands: Commands, ledger: Ledger) -> None:
+    worker = commands.role("run_cleaner")
+    wait_until(lambda: any(name.startswith("cleaner@") for name in ledger.roles()), 20)
+    assert worker.stop() == 0
+    assert ledger.roles() == []

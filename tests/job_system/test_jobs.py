@@ -1,0 +1,228 @@
+"""A job's way through a real worker: outcomes, retries, dead letters, stops. The ports do what the image's URL says."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+from celery import Celery
+
+from job_system.publish import publish_records
+from ledger import Ledger, Standing
+from records import ImageRecord
+from tests.fixtures.redis import Valkey, wait_until
+from tests.fixtures.workers import Commands, Process
+from tests.job_system.samples import image, images
+
+APP = "tests.job_system.light_app"
+
+Queue = Callable[..., list[ImageRecord]]
+
+
+@pytest.fixture
+def queue(app: Celery, ledger: Ledger) -> Queue:
+    """Records and publishes images, as the monitor does."""
+
+    def send(*records: ImageRecord) -> list[ImageRecord]:
+        new = ledger.record(records)
+        publish_records(app, new)
+        return new
+
+    return send
+
+
+def worker(commands: Commands, *words: str, **extra: str) -> Process:
+    return commands.celery(APP, "-q", "worker", "--without-mingle", "--without-gossip", *words, **extra)
+
+
+def everything(commands: Commands) -> list[Process]:
+    """A worker of all queues and a scheduler, so that what waits comes back."""
+    return [worker(commands, "--concurrency", "8"), commands.role("run_scheduler")]
+
+
+def where(ledger: Ledger, record: ImageRecord) -> Standing:
+    standing = ledger.standing(record.id)
+    assert standing is not None
+    return standing
+
+
+def settled(ledger: Ledger, seconds: float = 30) -> None:
+    def done() -> bool:
+        counts = ledger.audit()
+        return counts.pending == counts.leased == 0
+
+    wait_until(done, seconds)
+
+
+def test_images_land_once_and_leave_no_message(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    process = worker(commands)
+    queue(*images(200))
+    settled(ledger)
+    assert ledger.audit().landed == 200
+    assert set(valkey.client.hvals("test:landed")) == {"1"}
+    wait_until(lambda: valkey.client.hlen("unacked") == 0)
+    assert valkey.client.llen("image_processing") == 0
+    assert process.stop() == 0
+
+
+def test_a_message_delivered_again_does_nothing(
+    commands: Commands, queue: Queue, ledger: Ledger, app: Celery, valkey: Valkey
+) -> None:
+    process = worker(commands)
+    records = queue(*images(5))
+    settled(ledger)
+    publish_records(app, records)
+    wait_until(lambda: valkey.client.llen("image_processing") == valkey.client.hlen("unacked") == 0)
+    assert process.stop() == 0
+    assert set(valkey.client.hvals("test:fetched")) == {"1"}
+
+
+def test_a_transient_fault_is_retried_then_a_dead_letter_with_everything(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    everything(commands)
+    (record,) = queue(image("transient"))
+    settled(ledger)
+    assert int(valkey.client.hget("test:fetched", record.id)) == 3  # the first attempt and two retries
+    letter = json.loads(valkey.client.get(f"dlq:{record.id}"))
+    assert letter["task_id"] == record.id
+    assert letter["record"] == record.to_message()
+    assert (letter["cause"], letter["kind"], letter["attempts"]) == ("fetch_failed", "transient", 3)
+    assert letter["error"] == "the storage stutters"
+    assert "TransientError: the storage stutters" in letter["traceback"]
+    assert letter["task"] == "process_image_task"
+
+
+def test_a_permanent_fault_is_a_dead_letter_at_once(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    process = worker(commands)
+    (record,) = queue(image("permanent"))
+    settled(ledger)
+    letter = ledger.letters.get(record.id)
+    assert letter is not None
+    assert (letter.cause, letter.kind, letter.attempts) == ("not_an_image", "permanent", 1)
+    assert valkey.client.keys("dlq:*") == [f"dlq:{record.id}"]
+    process.says("PermanentError('this is no image')")
+    assert "Traceback" not in process.output()  # the letter has it
+
+
+def test_a_replayed_letter_lands(commands: Commands, queue: Queue, ledger: Ledger, app: Celery) -> None:
+    worker(commands)
+    (record,) = queue(image("permanent"))
+    settled(ledger)
+    mended = ImageRecord(**{**record.to_message(), "url": "http://landed/0.jpg"})
+    letter = ledger.letters.get(record.id)
+    assert letter is not None
+    records = ledger.letters.replay([record.id])
+    assert [again.id for again in records] == [record.id]
+    publish_records(app, [mended])
+    settled(ledger)
+    assert ledger.audit().landed == 1
+    assert ledger.letters.count() == 0
+
+
+def test_an_unavailable_part_spends_no_attempt(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    processes = everything(commands)
+    (record,) = queue(image("away"))
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 5, 30)
+    assert all(process.stop() == 0 for process in processes)
+    standing = where(ledger, record)
+    assert standing.attempts == 0
+    assert standing.reason == "triton_unavailable"
+    assert ledger.letters.count() == 0
+
+
+def test_a_surprise_is_retried_and_kept_with_its_traceback(commands: Commands, queue: Queue, ledger: Ledger) -> None:
+    processes = everything(commands)
+    (record,) = queue(image("bug"))
+    settled(ledger)
+    letter = ledger.letters.get(record.id)
+    assert letter is not None
+    assert (letter.cause, letter.kind, letter.attempts) == ("unexpected", "transient", 3)
+    assert "ZeroDivisionError: a bug" in letter.traceback
+    assert "ZeroDivisionError: a bug" in processes[0].output()
+
+
+def test_a_skipped_image_is_counted_with_its_reason(commands: Commands, queue: Queue, ledger: Ledger) -> None:
+    worker(commands)
+    queue(image("skip"))
+    settled(ledger)
+    assert ledger.audit().skipped == 1
+    assert ledger.snapshot().skipped_by_reason == {"protected": 1}
+
+
+def test_a_message_without_a_record_becomes_a_letter(
+    commands: Commands, ledger: Ledger, app: Celery, valkey: Valkey
+) -> None:
+    worker(commands)
+    task = app.send_task("job_system.tasks.process_image_task", args=({"url": "http://landed/1.jpg"},))
+    wait_until(lambda: ledger.letters.count() == 1, 20)
+    letter = ledger.letters.get(task.id)
+    assert letter is not None
+    assert (letter.cause, letter.kind) == ("bad_record", "permanent")
+    assert letter.record == {"url": "http://landed/1.jpg"}
+    assert ledger.audit().difference == 0
+
+
+def test_an_image_that_takes_too_long_is_transient(commands: Commands, queue: Queue, ledger: Ledger) -> None:
+    worker(commands, WEAVLOADER_JOB_TIMEOUT="0.5", WEAVLOADER_RETRY_DELAYS="0.1")
+    (record,) = queue(image("slow"))
+    wait_until(lambda: where(ledger, record).attempts == 1, 20)
+    standing = where(ledger, record)
+    assert (standing.state, standing.reason) == ("waiting", "job_timeout")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_hands_back_what_is_unfinished(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey, number: int
+) -> None:
+    process = worker(commands, "--concurrency", "10")
+    records = queue(*images(20, "slow"))
+    wait_until(lambda: valkey.client.hlen("test:fetched") == 10, 20)
+    process.stop(number, seconds=10)
+    assert {where(ledger, record).state for record in records} == {"queued"}
+    assert valkey.client.llen("image_processing") == 20
+    assert valkey.client.hlen("unacked") == 0
+    assert {where(ledger, record).attempts for record in records} == {0}
+    assert "Traceback" not in process.output()
+
+
+def test_a_killed_workers_jobs_go_on_elsewhere(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    first = worker(commands, "--concurrency", "4")
+    queue(*images(3, "late"), image("die"))
+    assert first.process.wait(20) == 9
+    everything(commands)
+    settled(ledger, 40)
+    assert ledger.audit().landed == 4
+
+
+def test_the_prefork_pool_works_too(commands: Commands, queue: Queue, ledger: Ledger) -> None:
+    process = worker(commands, "--pool", "prefork", "--concurrency", "2")
+    queue(*images(20), image("permanent"))
+    settled(ledger)
+    assert (ledger.audit().landed, ledger.audit().dead) == (20, 1)
+    assert process.stop() == 0
+
+
+def test_only_young_transient_letters_are_reprocessed(
+    commands: Commands, queue: Queue, ledger: Ledger, app: Celery
+) -> None:
+    worker(commands, WEAVLOADER_RETRY_DELAYS="0", WEAVLOADER_SWEEP="1")
+    commands.role("run_scheduler")
+    _, permanent = queue(image("transient"), image("permanent"))
+    settled(ledger)
+    assert ledger.letters.count() == 2
+    answer = app.send_task("job_system.tasks.reprocess_dlq_tasks").get(timeout=20)
+    assert answer == {"due": 1, "queued": 1}
+    settled(ledger)
+    assert ledger.letters.get(permanent.id) is not None
+    assert next(iter(ledger.letters.list(cause="fetch_failed"))).attempts == 2

@@ -11,7 +11,7 @@ from errors import UsageError
 from inference.connection import TritonConnection
 from inference.contract import Array, Contract, single
 from inference.images import Pixels, pixels
-from inference.model_config import CLIP_CONTEXT_TOKENS, LONGEST_SIDE
+from inference.model_config import CONTEXT_TOKENS, LONGEST_SIDE
 from inference.vectors import VectorReader, fuse
 from records import ModelIdentity, Picture, Vector
 
@@ -20,14 +20,14 @@ CONTRACT = Contract(
     outputs={"text_embedding": "FP32", "image_embedding": "FP32"},
 )
 
-# Where CLIP's tokenizer cuts words before it looks for tokens: each piece is one token or more.
+# Where the tokenizers cut words before they look for tokens: each piece is one token or more.
 _PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 
-def within_context(text: str) -> str:
-    """The text without what is surely past CLIP's context, so that a server that does not cut does not fail."""
+def within_context(model: str, text: str) -> str:
+    """The text without what is surely past the model's context, so that a server that does not cut does not fail."""
     pieces = list(_PIECE.finditer(text))
-    most = CLIP_CONTEXT_TOKENS - 2
+    most = CONTEXT_TOKENS[model] - 2
     return text[: pieces[most - 1].end()] if len(pieces) > most else text
 
 
@@ -69,8 +69,8 @@ class ClipEmbedder:
         if not text.strip():
             raise UsageError("the text to embed is empty: give at least one word")
         with self._connection.observed(self._name, "embed_text"):
-            text = within_context(text) if self._name == "clip" else text
-            outputs = await self._connection.infer(self._name, CONTRACT, inputs(text, None))
+            question = inputs(within_context(self._name, text), None)
+            outputs = await self._connection.infer(self._name, CONTRACT, question)
             return self._reader.read(outputs["text_embedding"])
 
     def fuse(self, image: Vector, text: Vector) -> Vector:

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from errors import ConfigurationError, PartUnavailable, TransientError, WeavloaderError
 from inference.contract import Array, Contract, bad_answer, differences
 from inference.model_config import ADMIN_SECONDS
+from inference.recovery import Reviver, dead_process
 from settings import Triton
 
 ModelObserver = Callable[[str, str, str, float], None]
@@ -66,7 +67,9 @@ STATUS_MEANING: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.DATA_LOSS: _MODEL_ERROR,
 }
 
-_DEAD_PROCESS = "is not healthy"  # "Stub process 'light_vision_0' is not healthy."
+
+# A model may answer these itself; they are its own where the server still has it and it fits.
+_MODELS_OWN_OR_NOT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
 
 
 class WrongModel(PartUnavailable, ConfigurationError):
@@ -84,8 +87,7 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
     """What an exception of the SDK means, as an error of the house."""
     status = _status(error)
     meaning = STATUS_MEANING.get(status, _MODEL_ERROR) if status else _MODEL_ERROR
-    message = error.message() if isinstance(error, InferenceServerException) else str(error)
-    said = " ".join(str(message or type(error).__name__).split())[:300].rstrip(".")
+    said = _said(error)
     if isinstance(error, grpc.aio.BaseError):  # the channel was closed under the call
         meaning = _UNAVAILABLE
     if isinstance(error, grpc.FutureTimeoutError):
@@ -107,7 +109,8 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
         )
     if meaning == _NOT_TRITON:
         return PartUnavailable(
-            "triton", f"{address} does not speak Triton's gRPC protocol ({said}): correct TRITON_HOST and TRITON_PORT."
+            "triton",
+            f"{address} does not speak Triton's gRPC protocol, asked for model {model!r} ({said}): correct TRITON_HOST and TRITON_PORT.",
         )
     if meaning == _UNAVAILABLE:
         return PartUnavailable(
@@ -115,13 +118,19 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
             f"Triton at {address} cannot serve model {model!r} now ({said}): start it, or correct TRITON_HOST and"
             " TRITON_PORT.",
         )
-    if _DEAD_PROCESS in said:
+    if dead_process(said):
         return PartUnavailable(
             "triton",
             f"Triton at {address} lists model {model!r} as ready, but its process is dead ({said}): load the model"
             " again or restart Triton.",
         )
     return TransientError(f"model {model} failed: {said}", cause="model_error")
+
+
+def _said(error: Exception) -> str:
+    """The exception's text on one line."""
+    message = error.message() if isinstance(error, InferenceServerException) else str(error)
+    return " ".join(str(message or type(error).__name__).split())[:300].rstrip(".")
 
 
 def _status(error: Exception) -> grpc.StatusCode | None:
@@ -170,6 +179,7 @@ class TritonConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked: set[str] = set()
         self._versions: dict[str, str] = {}
+        self._reviver = Reviver(section.timeout)
 
     @property
     def address(self) -> str:
@@ -208,10 +218,11 @@ class TritonConnection:
         if model not in self._checked:
             await self._check(client, model, contract)
         tensors, requested = encode(contract, inputs)
+        began = time.monotonic()
         try:
             result = await client.infer(model, tensors, outputs=requested, client_timeout=self._section.timeout)
         except SDK_ERRORS as error:
-            await self._after_failure(client, error, model, contract)
+            await self._after_failure(client, error, model, contract, began)
             raise translate(error, model, self.address) from None
         self._versions[model] = result.get_response().model_version
         return decode(result, model, contract)
@@ -247,6 +258,7 @@ class TritonConnection:
             self._client = triton_aio.InferenceServerClient(self.address, channel_args=_CHANNEL)
             self._loop = loop
             self._checked.clear()
+            self._reviver = Reviver(self._section.timeout)
         return self._client
 
     async def _admin(
@@ -277,11 +289,25 @@ class TritonConnection:
             )
         self._checked.add(model)
 
-    async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract) -> None:
-        """Tell what a failure alone does not say: a busy model from a lost server, a bad input from another model."""
+    async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract, began: float) -> None:
+        """Tell what a failure alone does not say, and raise that: a lost server from a busy model, another model from
+        a bad input, an image that may have killed the model's process from a model that stays dead.
+        """
         status = _status(error)
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
             await self.live()
-        elif status is grpc.StatusCode.INVALID_ARGUMENT:
+        elif status in _MODELS_OWN_OR_NOT:
             self._checked.discard(model)
             await self._check(client, model, contract)
+            raise TransientError(f"model {model} failed: {_said(error)}", cause="model_error") from None
+        elif instance := dead_process(str(error)):
+            try:
+                revived = await self._reviver.revive(client, instance, began)
+            except SDK_ERRORS:
+                return
+            if revived:
+                raise TransientError(
+                    f"model {model} failed: its process {instance} died at this image or one beside it, and was loaded"
+                    " again",
+                    cause="model_error",
+                ) from None

@@ -56,7 +56,7 @@ def florence2_gen_caption(triton_client: Any, image: Image.Image) -> str:
 
 def get_clip_embeddings(triton_client: Any, text: str, image: Image.Image | None = None) -> Vector:
     """float32[D]: picture and text fused, or the text's alone. Raises ``TransientError`` or ``PartUnavailable``."""
-    return _joint(triton_client, "clip", clip.within_context(text), image)
+    return _joint(triton_client, "clip", text, image)
 
 
 def get_align_embeddings(triton_client: Any, text: str, image: Image.Image | None = None) -> Vector:
@@ -89,7 +89,7 @@ def _vlm(client: Any, model: str, image: Image.Image, prompt: str) -> str:
 
 def _joint(client: Any, model: str, text: str, image: Image.Image | None) -> Vector:
     pixels = None if image is None else _rgb(image)
-    outputs = _infer(client, model, clip.CONTRACT, clip.inputs(text, pixels))
+    outputs = _infer(client, model, clip.CONTRACT, clip.inputs(clip.within_context(model, text), pixels))
     reader = vectors.VectorReader(model)
     text_vector = reader.read(outputs["text_embedding"])
     return text_vector if image is None else vectors.fuse(reader.read(outputs["image_embedding"]), text_vector)

@@ -34,8 +34,8 @@ LONGEST_SIDE: Final = MappingProxyType(
     }
 )
 
-# CLIP's text encoder sees 77 tokens, the first and last of which are its own marks; ALIGN's pads or cuts by itself.
-CLIP_CONTEXT_TOKENS: Final = 77
+# Tokens that a text encoder was trained to see, the first and last of which are its own marks.
+CONTEXT_TOKENS: Final = MappingProxyType({"clip": 77, "align": 64})
 
 # ColBERT (Khattab & Zaharia, 2020): a vector a token.
 COLBERT_DIMENSION: Final = 128

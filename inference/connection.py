@@ -110,7 +110,8 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
     if meaning == _NOT_TRITON:
         return PartUnavailable(
             "triton",
-            f"{address} does not speak Triton's gRPC protocol, asked for model {model!r} ({said}): correct TRITON_HOST and TRITON_PORT.",
+            f"{address} does not speak Triton's gRPC protocol, asked for model {model!r} ({said}): correct TRITON_HOST"
+            " and TRITON_PORT.",
         )
     if meaning == _UNAVAILABLE:
         return PartUnavailable(

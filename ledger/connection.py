@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.commands.core import Script
+from redis.exceptions import AuthenticationError, AuthorizationError, ExternalAuthProviderError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -24,8 +25,9 @@ PREFIX = "weavloader:"
 _SCRIPTS = Path(__file__).parent / "lua"
 # A server that restarts (a second or two) is waited for; one that is down is reported within some seconds.
 _RETRIES = 4
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 5.0
 _CONNECT_SECONDS = 3.0
+_FINAL = (AuthenticationError, AuthorizationError, ExternalAuthProviderError)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,22 @@ def script_text(name: str) -> str:
     return (_SCRIPTS / "common.lua").read_text("utf-8") + (_SCRIPTS / f"{name}.lua").read_text("utf-8")
 
 
+class _Patience(Retry):
+    """Repeats a request where time may help, which a refused login is not."""
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Any:
+        def worth_it(error: Exception) -> bool:
+            return not isinstance(error, _FINAL) and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, worth_it, with_failure_count)
+
+
 class Connection:
     """A pool of connections, opened when first used and again after a fork; safe in threads.
 
@@ -112,7 +130,7 @@ class Connection:
             "socket_connect_timeout": _CONNECT_SECONDS,
             "socket_keepalive": True,
             "health_check_interval": 30,
-            "retry": Retry(ExponentialBackoff(cap=1.0, base=0.1), _RETRIES),
+            "retry": _Patience(ExponentialBackoff(cap=1.0, base=0.1), _RETRIES),
         }
         self._sentinel: Sentinel | None = None
         if address.master_name:
@@ -122,6 +140,7 @@ class Connection:
                     "password": address.sentinel_password or None,
                     "socket_timeout": _CONNECT_SECONDS,
                     "socket_connect_timeout": _CONNECT_SECONDS,
+                    "retry": Retry(NoBackoff(), 0),  # there are others, and the request itself is repeated
                 },
                 **options,
             )

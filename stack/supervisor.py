@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
@@ -19,13 +15,12 @@ from typing import Any, NamedTuple
 
 from errors import ConfigurationError, PartUnavailable
 from settings import PROJECT_ROOT, process_environment, running_stack
+from stack.folders import run_folder
 from stack.handover import write_private
 from stack.launch import Launch
 from stack.processes import MARK
 
 CONFIGURATION = PROJECT_ROOT / "supervisord.conf"
-#: A socket's path may have 107 bytes; supervisord first binds it with its pid appended.
-LONGEST_SOCKET_PATH = 107 - len(".1234567")
 ANSWER_SECONDS = 15.0
 #: supervisord's own limits (8 s for roles, then 4 s for parts, and its loop's second) fit into the first.
 STOP_SECONDS = 13
@@ -58,7 +53,9 @@ class _Transport(xmlrpc.client.Transport):
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> _Connection:
-        return _Connection(str(self._path), self._timeout)
+        connection = _Connection(str(self._path), self._timeout)
+        self._connection = host, connection  # what close() closes
+        return connection
 
 
 def ask(control: Path, method: str, *words: Any, timeout: float = 5.0) -> Any:
@@ -80,25 +77,6 @@ def running_states(data: Path) -> dict[str, ProcessState]:
     """The programs of the stack that runs on this data folder, asked from any terminal; nothing when none runs."""
     running = running_stack(data)
     return states(Path(running["control"])) if running and "control" in running else {}
-
-
-def run_folder(data: Path) -> Path:
-    """Where the socket and the launch files are: ``run`` in the data folder, or a private folder under the system's
-    temporary one where that path is too long for a socket.
-
-    Raises ``ConfigurationError`` when somebody else has taken that folder.
-    """
-    usual = data / "run"
-    if len(os.fsencode(usual / "control")) <= LONGEST_SOCKET_PATH:
-        return usual
-    name = f"weavloader-{os.getuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
-    folder = Path(tempfile.gettempdir()) / name
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not folder.is_dir() or folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigurationError(f"{folder} belongs to somebody else: remove it or set a shorter WEAVLOADER_DATA_DIR")
-    return folder
 
 
 class Supervisor:
@@ -191,8 +169,6 @@ class Supervisor:
         self._guard.wait()
         for file in self._launches:
             file.unlink(missing_ok=True)
-        if self._folder != self._data / "run":
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def last_line(log: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,8 +18,10 @@ from typing import IO, Any, Self
 from errors import ConfigurationError, PartUnavailable, UsageError
 from settings import STACK_FILE, Loaded, Settings, process_started
 from stack import handover
+from stack.folders import plain_for_shell, private_folder
 from stack.guard import remove_shared_memory
 from stack.installing import install_parts
+from stack.launch import Launch
 from stack.parts import PARTS, Part, Report, embedded, resolved
 from stack.ports import PortUse, check
 from stack.processes import belonging, end
@@ -95,7 +98,7 @@ class Stack:
         self.settings = resolved(self.given, self._data)
         end(belonging(self._data), 2)
         check(self._ports(own))
-        launches = {part: part.launch(self.given, installed[part.name], self._data / part.name) for part in own}
+        launches = {part: self._launch(part, installed[part.name]) for part in own}
         self._shm_prefixes = [launch.shm_prefix for launch in launches.values() if launch.shm_prefix]
 
         self._supervisor = supervisor = Supervisor(self._data)
@@ -156,6 +159,8 @@ class Stack:
                 self._supervisor = None
             if self._lock is not None:
                 (self._data / STACK_FILE).unlink(missing_ok=True)
+                with suppress(ConfigurationError):  # never taken, then
+                    shutil.rmtree(private_folder(self._data), ignore_errors=True)
                 self._lock.close()
                 self._lock = None
         finally:
@@ -211,6 +216,12 @@ class Stack:
         (self._data / STACK_FILE).unlink(missing_ok=True)
         if "running stack" in self._origins.values():
             raise UsageError(f"the stack on {self._data} has just stopped: start it again")
+
+    def _launch(self, part: Part, installed: Any) -> Launch:
+        if part.name == "triton":
+            settings, folder = plain_for_shell(self.given, self._data)
+            return part.launch(settings, installed, folder)
+        return part.launch(self.given, installed, self._data / part.name)
 
     def _ports(self, own: Sequence[Part]) -> Iterator[PortUse]:
         for part in own:
@@ -296,7 +307,8 @@ class Stack:
 
     def _forget_signals(self) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            # Who was told to end is ending: one more Ctrl-C must not change how.
+            signal.signal(number, signal.SIG_IGN if self._signal else handler)
         self._handlers.clear()
         if self._waker >= 0:
             os.close(self._waker)

@@ -66,6 +66,7 @@ def launch(settings: Settings, installed: Installed, data: Path) -> Launch:
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
+        "set-proc-title": "no",  # a title is written over the environment, by which a stack's processes are known
     }
     return Launch((str(installed.binary), *(word for name, value in options.items() for word in (f"--{name}", value))))
 

@@ -1,0 +1,32 @@
+"""Hold a stack until a signal: ``python hold.py [ROLE …]``, with everything else in the environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from errors import WeavloaderError
+from settings import load
+from stack import Stack
+
+
+def main() -> int:
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        loaded = load(toml_file=Path("/nonexistent.toml"))
+        with Stack(loaded, report=say, roles=sys.argv[1:]) as stack:
+            say("READY")
+            stack.wait()
+            say("STOPPING")
+    except WeavloaderError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""supervisord's configuration and its socket."""
+
+from __future__ import annotations
+
+import configparser
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from errors import ConfigurationError
+from stack import ROLES
+from stack.folders import LONGEST_SOCKET_PATH, run_folder
+from stack.parts import PARTS
+from stack.supervisor import CONFIGURATION
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_the_socket_is_in_the_data_folder_where_its_path_is_short_enough() -> None:
+    data = Path("/d" * ((LONGEST_SOCKET_PATH - len("/run/control")) // 2))
+    assert run_folder(data) == data / "run"
+
+
+def test_a_path_too_long_for_a_socket_moves_it_to_a_private_folder(temporary: Path) -> None:
+    data = Path("/" + "d" * LONGEST_SOCKET_PATH)
+    folder = run_folder(data)
+    assert folder.parent == temporary
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert run_folder(data) == folder
+    assert run_folder(Path(f"{data}/other")) != folder
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(temporary: Path) -> None:
+    data = Path("/" + "d" * LONGEST_SOCKET_PATH)
+    run_folder(data).chmod(0o777)
+    with pytest.raises(ConfigurationError, match="belongs to somebody else: remove it or set another"):
+        run_folder(data)
+
+
+def test_the_configuration_has_a_program_for_every_part_and_role_in_its_group() -> None:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    parser.read(CONFIGURATION)
+    parts = {part.name for part in PARTS}
+    assert set(parser["group:parts"]["programs"].split(",")) == parts
+    assert set(parser["group:roles"]["programs"].split(",")) == set(ROLES)
+    programs = {name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")}
+    assert programs == parts | set(ROLES)
+    assert all(parser[f"program:{name}"]["autorestart"] == "true" for name in programs)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from errors import PermanentError
 from ledger import Ledger
 from metrics import recorder
-from records import ImageRecord
 from settings import Settings
 
 
@@ -28,8 +25,8 @@ def archive_finished(ledger: Ledger, settings: Settings) -> dict[str, int]:
         _append(folder, ({"kind": "dead_letter", **asdict(letter)} for letter in expiring))
         letters += ledger.letters.discard([letter.task_id for letter in expiring])
         for letter in expiring:
-            with suppress(PermanentError):  # a message that held no record has no node to count it for
-                recorder.dead_letter_thrown_away(ImageRecord.from_message(letter.record))
+            named = {name: str(letter.record.get(name, "")) for name in ("vsn", "node", "job", "task", "camera")}
+            recorder.dead_letter_thrown_away(**named)
     images = 0
     for finished in ledger.forget_finished(settings.jobs.finished_days):
         _append(folder, ({"kind": "finished_image", **asdict(image)} for image in finished))

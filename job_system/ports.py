@@ -5,14 +5,14 @@ Their modules are imported here only when a process first works on an image, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
 
+from job_system.known_sources import KnownSources
 from metrics import recorder
 from processing import Captioner, Embedder, Fetcher, PlaceFinder, Ports, Preparer, Store
-from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, SourceAddress, Vector
+from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
 from settings import Settings
 
 
@@ -83,8 +83,8 @@ class OpenPorts:
         self._stack = stack
 
     @classmethod
-    async def open(cls, settings: Settings, addresses: Callable[[], Sequence[SourceAddress]]) -> Self:
-        """Open what an image needs on its way. ``addresses`` tells where the sources are at the moment.
+    async def open(cls, settings: Settings, sources: KnownSources) -> Self:
+        """Open what an image needs on its way.
 
         Raises ``PartUnavailable`` when a part does not answer and ``ConfigurationError`` when a model is unknown.
         """
@@ -97,9 +97,9 @@ class OpenPorts:
             stack.push_async_callback(connection.close)
             preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads)
             stack.callback(preparer.close)
-            fetcher = ImageFetcher(settings.fetch, addresses)
+            fetcher = ImageFetcher(settings.fetch, sources.read)
             stack.push_async_callback(fetcher.close)
-            places = NodePlaces(settings.monitor, addresses)
+            places = NodePlaces(settings.monitor, sources.addresses)
             stack.push_async_callback(places.close)
             store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
             stack.push_async_callback(store.close)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,11 +20,12 @@ from celery.exceptions import Reject, Retry
 
 import logs
 from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
+from job_system.known_sources import KnownSources
 from job_system.policy import Bury, Leave, Wait, judge
 from job_system.ports import OpenPorts
 from ledger import Lease, Ledger
 from processing import process_image
-from records import DeadLetter, ImageRecord, SourceAddress
+from records import DeadLetter, ImageRecord
 from settings import Settings
 
 log = logs.get(__name__)
@@ -34,8 +35,7 @@ CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 
-Addresses = Callable[[], Sequence[SourceAddress]]
-PortsOpener = Callable[[Settings, Addresses], Coroutine[Any, Any, OpenPorts]]
+PortsOpener = Callable[[Settings, KnownSources], Coroutine[Any, Any, OpenPorts]]
 
 
 @dataclass(eq=False)
@@ -60,6 +60,7 @@ class Runtime:
         self.pid = os.getpid()
         self.settings = settings
         self.ledger = Ledger(settings.jobs)
+        self.sources = KnownSources(settings, self.ledger)
         self._jobs: set[_Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
@@ -107,6 +108,7 @@ class Runtime:
 
     def _run(self, job: _Job, record: ImageRecord) -> str:
         try:
+            self.sources.learn(record)
             job.future = self._submit(self._process(record))
             if job.ended or self._stopping.is_set():  # stopped in the moment before there was a future to cancel
                 job.stop("handed_back")
@@ -178,13 +180,6 @@ class Runtime:
                 cause="job_timeout",
             ) from None
 
-    def addresses(self) -> list[SourceAddress]:
-        """The sources that are there now: SAGE where it is configured, then what is registered. Asks Redis."""
-        from sources import sage_address
-
-        sage = sage_address(self.settings.sage)
-        return [*([sage] if sage else []), *self.ledger.sources.all()]
-
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on the shared loop and wait for it.
 
@@ -225,7 +220,7 @@ class Runtime:
         if self._ports is not None:
             return self._ports
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open_ports(self.settings, self.addresses))
+            self._opening = asyncio.create_task(self._open_ports(self.settings, self.sources))
         opening = self._opening
         try:
             self._ports = await asyncio.shield(opening)

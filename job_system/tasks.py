@@ -42,7 +42,7 @@ def monitor_data_stream(self: Task) -> dict[str, Any]:
     def publish(records: Sequence[ImageRecord]) -> None:
         publish_records(self.app, records)
 
-    return poll_sources(runtime.ledger, runtime.addresses(), runtime.settings.monitor, poll, publish)
+    return poll_sources(runtime.ledger, runtime.sources.read(), runtime.settings.monitor, poll, publish)
 
 
 @celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]

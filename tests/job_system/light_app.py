@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +16,10 @@ import redis
 
 from errors import PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.app import celery_app
+from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts
 from processing import Ports
-from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, SourceAddress, Vector
+from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
 from settings import Settings
 
 __all__ = ["celery_app"]
@@ -77,7 +77,7 @@ class LightPorts:
         self._log.hincrby("test:landed", image.record.id, 1)
 
 
-async def open_light(settings: Settings, addresses: Callable[[], Sequence[SourceAddress]]) -> OpenPorts:
+async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     light: Any = LightPorts(settings.jobs.broker_url)
     stack = AsyncExitStack()
     stack.callback(light._log.close)

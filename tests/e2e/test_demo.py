@@ -45,22 +45,22 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo")
 
 
 @pytest.fixture(scope="module")
-def demo_environment(demo_folder: Path) -> dict[str, str]:
-    return settings_for(demo_folder / "data")
+def demo_environment(workplace: Path) -> dict[str, str]:
+    return settings_for(workplace / "data")
 
 
 @pytest.fixture(scope="module")
-def first(demo_folder: Path, demo_environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def first(workplace: Path, demo_environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A demo in an empty folder, without a terminal."""
     before = set(os.listdir("/dev/shm"))
     done = demo(demo_environment)
     assert done.returncode == 0, done.stdout
-    assert processes_of(demo_folder) == []
+    assert processes_of(workplace) == []
     assert set(os.listdir("/dev/shm")) <= before
     return done
 
@@ -101,7 +101,7 @@ def test_a_second_demo_adds_nothing(
 
 
 def test_on_a_terminal_it_runs_until_ctrl_c_and_other_terminals_find_it(
-    first: subprocess.CompletedProcess[str], demo_folder: Path, demo_environment: dict[str, str]
+    first: subprocess.CompletedProcess[str], workplace: Path, demo_environment: dict[str, str]
 ) -> None:
     """Commands that know the user's data folder only find the demo beside it."""
     terminal, inner = pty.openpty()
@@ -123,7 +123,7 @@ def test_on_a_terminal_it_runs_until_ctrl_c_and_other_terminals_find_it(
     try:
         eventually(lambda: b"still running" in printed or process.poll() is not None, 120)
         assert process.poll() is None, printed.decode()
-        house = House(demo_folder / "data", demo_environment)
+        house = House(workplace / "data", demo_environment)
         found = json.loads(house.run("search", "a cat", "--limit", "1", "--json").stdout)
         assert len(found["results"]) == 1
         process.send_signal(signal.SIGINT)
@@ -134,4 +134,4 @@ def test_on_a_terminal_it_runs_until_ctrl_c_and_other_terminals_find_it(
             process.wait()
         reader.join()
         os.close(terminal)
-    assert processes_of(demo_folder) == []
+    assert processes_of(workplace) == []

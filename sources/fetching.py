@@ -24,8 +24,6 @@ from sources.transport import CONNECT_SECONDS, Failure, GuardedResolver, Origin,
 
 #: A fresh upload can be missing for some minutes: a 404 counts as final when the image is older than this.
 YOUNG_SECONDS = 3600
-#: Seconds for which a check of a login by a file that it could read before is believed.
-PROBE_SECONDS = 10.0
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _READ_SIZE = 2**18
@@ -33,11 +31,10 @@ _READ_SIZE = 2**18
 
 @dataclass
 class _Login:
-    """One source's login at its storage: a file that it could read, and what the last check of it said."""
+    """One source's login at its storage: the file that it read last, and when that was asked for."""
 
     readable: URL | None = None
-    checked: float = float("-inf")
-    accepted: bool = True
+    asked: float = float("-inf")
 
 
 class ImageFetcher:
@@ -89,6 +86,7 @@ class ImageFetcher:
             ) from None
 
     async def _fetch(self, record: ImageRecord) -> bytes:
+        began = monotonic()
         address = next((item for item in self._addresses() if item.name == record.source), None)
         url = self._first_url(record, address)
         storage = Origin.of(address.storage_url) if address is not None else None
@@ -103,10 +101,10 @@ class ImageFetcher:
                 if 200 <= status < 300:
                     data = await self._read(response, url)
                     if sends_login and address is not None:
-                        self._note_success(address, first)
+                        self._note_success(address, first, began)
                     return data
                 if status not in _REDIRECTS:
-                    await self._refuse(status, url, record, address)
+                    await self._refuse(status, url, record, address, began)
                 url = self._redirected(response, url)
         raise PermanentError(
             f"{shown(record.url)} is redirected more than {self._section.max_redirects} times"
@@ -191,14 +189,16 @@ class ImageFetcher:
             )
         return b"".join(chunks)
 
-    async def _refuse(self, status: int, url: URL, record: ImageRecord, address: SourceAddress | None) -> NoReturn:
+    async def _refuse(
+        self, status: int, url: URL, record: ImageRecord, address: SourceAddress | None, began: float
+    ) -> NoReturn:
         """Say what a status means that is neither success nor a redirect."""
         if status in (404, 410):
             if time.time_ns() - record.captured_ns < YOUNG_SECONDS * 10**9:
                 raise TransientError(f"{shown(url)} is not there yet ({status})", cause="not_yet_uploaded")
             raise PermanentError(f"{shown(url)} does not exist ({status})", cause="not_found")
         if status in (401, 403):
-            if address is not None and await self._login_is_good(address):
+            if address is not None and await self._login_is_good(address, began):
                 raise SkipImage("protected", f"{shown(url)} is protected: {address.name} answers {status} for it")
             part = address.name if address is not None else record.source
             advice = (
@@ -209,25 +209,30 @@ class ImageFetcher:
             raise LoginRefused(part, f"{part} refuses the login for {shown(url)} ({status}): {advice}")
         raise TransientError(f"{shown(url)} answers with status {status}", cause="fetch_failed")
 
-    def _note_success(self, address: SourceAddress, url: URL) -> None:
+    def _note_success(self, address: SourceAddress, url: URL, began: float) -> None:
         key = _login_key(address)
         self._memory.note_success(key)
         login = self._logins.setdefault(key, _Login())
-        login.readable, login.checked, login.accepted = url, monotonic(), True
+        login.readable, login.asked = url, max(login.asked, began)
 
-    async def _login_is_good(self, address: SourceAddress) -> bool:
-        """Whether a refusal is about the file: the login was accepted lately, and still reads what it read then."""
+    async def _login_is_good(self, address: SourceAddress, refused: float) -> bool:
+        """Whether a refusal is about the file alone: the login was accepted lately, and is so still.
+
+        A password may have changed a moment ago: unless a file was asked for after the refused one and given, one that
+        the login could read is asked for again.
+        """
         key = _login_key(address)
         if not self._memory.succeeded_recently(key):
             return False
         login = self._logins.get(key)
-        if login is None or login.readable is None:
+        if login is None or login.readable is None or login.asked > refused:
             return True
-        if monotonic() - login.checked > PROBE_SECONDS:
-            login.checked = monotonic()
-            async with self._get(login.readable, _authorization(address)) as response:
-                login.accepted = response.status not in (401, 403)
-        return login.accepted
+        began = monotonic()
+        async with self._get(login.readable, _authorization(address)) as response:
+            accepted = response.status not in (401, 403)
+        if accepted:
+            login.asked = max(login.asked, began)
+        return accepted
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

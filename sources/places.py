@@ -19,9 +19,9 @@ import aiohttp
 import logs
 import settings
 from errors import PartUnavailable, WeavloaderError
-from records import ImageRecord, Place, SourceAddress, format_timestamp, parse_timestamp
+from records import ImageRecord, Place, SourceAddress, parse_timestamp
 from sources import transport
-from sources.query import open_session, query
+from sources.query import open_session, query, query_time
 from sources.transport import shown
 
 #: Told about every question that went out: what was asked (``position`` or ``manifest``) and its status
@@ -195,8 +195,8 @@ class NodePlaces:
     async def _ask_track(self, address: SourceAddress, kind: str, node: str, window_start: int) -> Track:
         now = time_ns()
         body = {
-            "start": _time(window_start - WINDOW_NS),
-            "end": _time(window_start + 2 * WINDOW_NS),
+            "start": query_time(window_start - WINDOW_NS),
+            "end": query_time(window_start + 2 * WINDOW_NS),
             "filter": {kind: node, "name": "sys.gps.lat|sys.gps.lon"},
         }
         lines: list[bytes] = []
@@ -260,10 +260,6 @@ def parse_manifest(body: bytes) -> Manifest:
     position = _position(_degrees(document.get("gps_lat"), 90), _degrees(document.get("gps_lon"), 180))
     latitude, longitude = position or (None, None)
     return Manifest(latitude, longitude, text("project"), text("address"))
-
-
-def _time(ns: int) -> str:
-    return format_timestamp(max(ns, 0))[:-4] + "Z"
 
 
 def _degrees(value: Any, limit: float) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from errors import ConfigurationError, LoginRefused, PartUnavailable
-from records import SourceAddress
+from records import SourceAddress, format_timestamp
 from sources import transport
 from sources.transport import CONNECT_SECONDS, Failure, shown
 
@@ -82,6 +82,11 @@ class _Lines:
         rest = bytes(self._rest) or self._start
         if rest.strip() and not self._overlong:
             self._consume(rest)
+
+
+def query_time(ns: int) -> str:
+    """Nanoseconds as a query's start or end: microseconds, the form that the API documents, cut towards the past."""
+    return format_timestamp(max(ns, 0))[:-4] + "Z"
 
 
 def remedy(address: SourceAddress) -> str:

@@ -18,11 +18,10 @@ from records import (
     Page,
     SkippedRecord,
     SourceAddress,
-    format_timestamp,
     image_id,
     parse_timestamp,
 )
-from sources.query import SAGE, open_session, query, remedy
+from sources.query import SAGE, open_session, query, query_time, remedy
 from sources.transport import shown
 
 #: Where a replay serves its pictures; what follows is the picture's identity (content hash and relative path).
@@ -66,16 +65,11 @@ class Poller:
         """See ``poll()``."""
         # A registered replay was asked for by the user: the filter that narrows the cloud's tasks is not for it.
         tasks = ".*" if address.local else self._task_filter
-        body = {"start": _start(start_ns), "filter": {"task": tasks}}
+        body = {"start": query_time(start_ns), "filter": {"task": tasks}}
         collected = _Collector(address, self._denied)
         async with open_session() as session:
             await query(session, address, body, self._timeout, collected.add)
         return collected.page()
-
-
-def _start(ns: int) -> str:
-    """The query's start in microseconds, the form that the API documents, cut towards the past."""
-    return format_timestamp(max(ns, 0))[:-4] + "Z"
 
 
 @dataclass

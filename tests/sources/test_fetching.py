@@ -222,10 +222,7 @@ class TestLogin:
             await fetcher(replace(sage.cloud, password="wrong")).fetch(record(url))
         assert caught.value.part == "sage"
 
-    async def test_a_login_that_turned_bad_skips_nothing(
-        self, sage: LocalSage, fetcher: Open, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("sources.fetching.PROBE_SECONDS", 0.0)
+    async def test_a_login_that_turned_bad_skips_nothing(self, sage: LocalSage, fetcher: Open) -> None:
         good, other = sage.answer("/good.jpg", PICTURE), sage.answer("/other.jpg", status=401)
         fetch = fetcher(sage.cloud)
         await fetch.fetch(record(good))

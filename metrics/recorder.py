@@ -165,9 +165,9 @@ def dead_lettered(cause: str, kind: str) -> None:
     _of(catalog.DEAD_LETTERED, cause, kind).inc()
 
 
-def dead_letter_thrown_away(record: ImageRecord) -> None:
-    """A dead letter was dropped for good."""
-    _of(catalog.DLQ_THROWN_AWAY, record.vsn or record.node, record.job, record.task, record.camera).inc()
+def dead_letter_thrown_away(*, vsn: str, node: str, job: str, task: str, camera: str) -> None:
+    """A dead letter was dropped for good; the fields are its record's."""
+    _of(catalog.DLQ_THROWN_AWAY, vsn or node, job, task, camera).inc()
 
 
 def dead_letters_reprocessed(status: str, count: int = 1) -> None:

@@ -1,0 +1,94 @@
+"""Flower asks for its password however it is started, and shows no arguments."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+import urllib.error
+import urllib.request
+from base64 import b64encode
+
+import pytest
+from celery import Celery
+
+from job_system import flower_config
+from job_system.publish import publish_records
+from ledger import Ledger
+from settings import Settings, load
+from tests.fixtures.redis import free_port, wait_until
+from tests.fixtures.workers import Commands, Process
+from tests.job_system.samples import image
+
+
+def get(port: int, path: str, login: str | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if login:
+        request.add_header("Authorization", "Basic " + b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def start(commands: Commands, how: str, port: int, **extra: str) -> Process:
+    extra["WEAVLOADER_FLOWER_PORT"] = str(port)
+    if how == "role":
+        return commands.role("run_flower", **extra)
+    return commands.celery(how, "flower", **extra)
+
+
+@pytest.mark.parametrize("how", ["role", "job_system", "tasks"])
+def test_flower_asks_for_the_password_that_it_made(commands: Commands, how: str) -> None:
+    port = free_port()
+    flower = start(commands, how, port)
+    wait_until(lambda: get(port, "/")[0] == 401 or flower.process.poll() is not None, 30)
+    kept = commands.folder / "data" / "flower.password"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    login = f"weavloader:{kept.read_text().strip()}"
+    assert get(port, "/api/workers", "weavloader:wrong")[0] == 401
+    assert get(port, "/api/workers", login)[0] == 200
+    assert kept.read_text().strip() not in flower.output()
+    assert flower.stop() == 0
+
+
+def test_flower_takes_the_password_of_the_setting(commands: Commands) -> None:
+    port = free_port()
+    start(commands, "role", port, FLOWER_BASIC_AUTH="me:secret")
+    wait_until(lambda: get(port, "/")[0] == 401, 30)
+    assert get(port, "/metrics", "me:secret")[0] == 200
+    assert not (commands.folder / "data" / "flower.password").exists()
+
+
+def test_flower_shows_workers_and_tasks_without_arguments(commands: Commands, ledger: Ledger, app: Celery) -> None:
+    port, login = free_port(), "me:secret"
+    start(commands, "role", port, FLOWER_BASIC_AUTH=login)
+    wait_until(lambda: get(port, "/")[0] == 401, 30)
+    worker = commands.celery("tests.job_system.light_app", "worker", "-n", "processor@%h")
+    worker.says("worker ready")
+
+    def workers() -> object:
+        return json.loads(get(port, "/api/workers?refresh=1", login)[1] or "{}")
+
+    wait_until(lambda: any(name.startswith("processor@") for name in workers()), 30)
+    record = image()
+    publish_records(app, ledger.record([record]))
+    wait_until(lambda: record.id in json.loads(get(port, "/api/tasks", login)[1] or "{}"), 20)
+    wait_until(lambda: json.loads(get(port, "/api/tasks", login)[1])[record.id]["state"] == "SUCCESS", 20)
+    assert record.url not in get(port, "/api/tasks", login)[1]
+
+
+def test_the_password_is_made_once(tmp_path: object) -> None:
+    settings = load({"WEAVLOADER_DATA_DIR": str(tmp_path)}).settings
+    assert flower_config.login(settings) == flower_config.login(settings)
+    assert isinstance(settings, Settings)
+
+
+def test_the_old_name_gives_the_login(commands: Commands) -> None:
+    show = "from job_system.flower_config import basic_auth; print(basic_auth)"
+    done = commands.run(sys.executable, "-c", show, FLOWER_BASIC_AUTH="me:secret")
+    assert done.stdout.strip() == "['me:secret']"

@@ -246,9 +246,10 @@ class TritonConnection:
                 )
 
     async def close(self) -> None:
-        """Close the channel; a later call opens it again."""
+        """Close the channel, once no model is being loaded again; a later call opens it anew."""
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():
+            await self._reviver.finish()
             await client.close()
 
     def _open(self) -> Any:

@@ -26,6 +26,7 @@ class Reviver:
         self._load_seconds = load_seconds
         self._lock = asyncio.Lock()
         self._loaded: dict[str, float] = {}
+        self._work: set[asyncio.Task[bool]] = set()
 
     async def revive(self, client: Any, instance: str, failed_since: float) -> bool:
         """Load the model of this instance again, unless that was done after ``failed_since`` (monotonic seconds).
@@ -33,6 +34,22 @@ class Reviver:
         False where the model is not in the server's repository. Raises the SDK's exceptions, as where the server does
         not let models be loaded (that needs ``--model-control-mode=explicit``).
         """
+        # Shielded: a caller whose deadline passes in between must not leave the model unloaded.
+        work = asyncio.create_task(self._revive(client, instance, failed_since))
+        self._work.add(work)
+        work.add_done_callback(self._finished)
+        return await asyncio.shield(work)
+
+    async def finish(self) -> None:
+        """Return when nothing is under way; a closed channel in between would leave a model unloaded."""
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    def _finished(self, work: asyncio.Task[bool]) -> None:
+        self._work.discard(work)
+        if not work.cancelled():
+            work.exception()  # whoever waited has it; nobody may wait any more
+
+    async def _revive(self, client: Any, instance: str, failed_since: float) -> bool:
         async with self._lock:
             if self._loaded.get(instance, float("-inf")) > failed_since:
                 return True

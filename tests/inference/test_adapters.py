@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -192,6 +193,22 @@ async def test_a_model_whose_process_an_image_kills_is_loaded_again_and_the_atte
             await captioner.caption(coloured((255, 0, 255)))
         assert failed.value.cause == "model_error"
         assert (await captioner.caption(coloured(TEAL))).text.startswith("A picture")
+
+
+async def test_a_caller_that_gives_up_does_not_leave_a_model_unloaded(
+    triton_server: Triton, connection: TritonConnection
+) -> None:
+    captioner = open_captioner(named(triton_server, captioner="captioner_crash"), connection)
+    for seconds in (1.0, 1.1, 1.2):  # Triton notices the death after a second
+        with suppress(TimeoutError, TransientError, PartUnavailable):
+            async with asyncio.timeout(seconds):
+                await captioner.caption(coloured((255, 0, 255)))
+    # Whatever the last one left behind, the next images go on.
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(TransientError, PartUnavailable):
+                assert (await captioner.caption(coloured(TEAL))).text.startswith("A picture")
+                break
 
 
 async def test_after_one_death_the_images_beside_it_go_on_too(

@@ -30,7 +30,7 @@ SHORTEST_SECRET = 4
 
 _HIDDEN = "***"
 _SECRET_FIELD = re.compile(
-    r"(?i)(authorization|cookie|passw(or)?d|secret|credential|api_?key|basic_auth|(^|_)(pass|token)$)"
+    r"(?i)(authorization|cookie|passw(or)?d|secret|credential|api[_-]?key|basic_auth|(^|[_-])(pass|token)$)"
 )
 _REPLACEMENTS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user and password of a URL

@@ -40,6 +40,11 @@ def main() -> None:
                     code = fork(arguments[0])
                 case "sweep_and_be_killed":
                     code = sweep_and_be_killed(arguments[0])
+                case "everything_that_is_counted":
+                    from tests.metrics.test_catalog import everything_that_is_counted
+
+                    everything_that_is_counted()
+                    code = 0
                 case _:
                     code = getattr(metrics, name)(*arguments) or 0
             print(code, flush=True)

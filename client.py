@@ -6,6 +6,10 @@ process) in which it is first used; nothing is opened before.
 
 from __future__ import annotations
 
+import store  # before the SDK: it silences a warning that importing that gives
+
+# isort: split
+
 import asyncio
 import logging
 import time
@@ -22,7 +26,7 @@ from weaviate.collections.collection import CollectionAsync
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
-from errors import PartUnavailable, WeavloaderError
+from errors import PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
 from settings import Weaviate
 from store import border
@@ -85,6 +89,7 @@ class WeaviateStore:
         self._groups: Groups[LandingObject] = Groups(
             self._send, lambda item: str(item.uuid), size=section.batch, linger=section.linger
         )
+        self._away = False  # when it was away a moment ago it is asked for before anything is sent
         self._closed = False
 
     @classmethod
@@ -277,6 +282,8 @@ class WeaviateStore:
         status = "success"
 
         async def run() -> T:
+            if self._away:
+                await self._listening()
             return await make()
 
         task = asyncio.create_task(run())
@@ -297,6 +304,8 @@ class WeaviateStore:
             raise
         except border.RAISED as error:
             ours = border.translate(error, self.address, self._section.timeout)
+            if operation == "open" and isinstance(ours, PermanentError):  # no image is at fault
+                ours = border.unavailable(self.address, str(ours))
             status = ours.cause
             raise ours from error
         finally:
@@ -313,10 +322,11 @@ class WeaviateStore:
         try:
             async with asyncio.timeout(5):
                 _, writer = await asyncio.open_connection(self._host, self._section.grpc_port)
-        except TimeoutError:
-            raise border.unavailable(self.address, f"no answer at {where}") from None
         except OSError as error:
-            raise border.unavailable(self.address, f"{where}: {error.strerror or error}") from None
+            self._away = True
+            why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise border.unavailable(self.address, f"{where}: {why}") from None
+        self._away = False
         writer.close()
 
     async def _send(self, items: Sequence[LandingObject]) -> Sequence[WeavloaderError | None]:

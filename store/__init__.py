@@ -1,1 +1,8 @@
 """What ``client.py`` is made of: the collection's schema, the SDK's border, grouped landings, filters."""
+
+import warnings
+
+import authlib.deprecate
+
+# The SDK imports authlib, which tells every user of ours at every start that a module of its own is deprecated.
+warnings.simplefilter("ignore", authlib.deprecate.AuthlibDeprecationWarning)

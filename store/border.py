@@ -94,8 +94,10 @@ _OWN_FAULT = re.compile(
 
 def unavailable(address: str, detail: str) -> PartUnavailable:
     """The store cannot be reached."""
-    if re.search(r"\bssl\b|\btls\b|certificate|HTTP request to an HTTPS|illegal request line", detail, re.I):
-        hint = "check WEAVLOADER_WEAVIATE_SECURE and WEAVIATE_PORT"
+    if re.search(r"certificate", detail, re.I):
+        hint = "its certificate must be one that this machine trusts, for the name in WEAVIATE_HOST"
+    elif re.search(r"\bssl\b|\btls\b|HTTPS|illegal request line|reset by peer|disconnected", detail, re.I):
+        hint = "check WEAVIATE_PORT and whether it wants TLS (WEAVLOADER_WEAVIATE_SECURE)"
     else:
         hint = "check WEAVIATE_HOST, WEAVIATE_PORT and WEAVIATE_GRPC_PORT, and that it runs"
     return PartUnavailable(PART, f"Weaviate at {address} is not reachable ({_line(detail)}): {hint}")
@@ -174,8 +176,8 @@ def _of_status(error: Exception, text: str, address: str) -> WeavloaderError:
         return refused(address)
     if status in (429, 502, 503, 504):
         return PartUnavailable(PART, f"Weaviate at {address} cannot serve now (HTTP {status}): try again later")
-    if "HTTPS" in text:
-        return unavailable(address, text)
+    if status == 400 and "Meta endpoint" in text:  # the first request: what a TLS port says to plain HTTP
+        return unavailable(address, "HTTP 400 from what may be a TLS port")
     if status in (400, 413, 422):
         return rejected(text)
     return explain(text, address)

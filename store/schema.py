@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from weaviate import WeaviateAsyncClient
@@ -16,7 +16,7 @@ from weaviate.classes.config import (
     VectorFilterStrategy,
 )
 from weaviate.collections.classes.config import _CollectionConfig
-from weaviate.exceptions import UnexpectedStatusCodeError
+from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInvalidInputError
 
 from errors import ConfigurationError, PartUnavailable
 
@@ -159,12 +159,12 @@ async def _create(client: WeaviateAsyncClient, name: str, migrations: Sequence[M
     )
 
 
-async def _quietly(change) -> None:  # type: ignore[no-untyped-def]
+async def _quietly(change: Awaitable[object]) -> None:
     """Make a change to the schema that another process may have made a moment ago."""
     try:
         await change
-    except UnexpectedStatusCodeError as error:
-        if error.status_code not in (409, 422) or "already" not in str(error):
+    except (UnexpectedStatusCodeError, WeaviateInvalidInputError) as error:
+        if "already" not in str(error):
             raise
 
 

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+import weaviate
+from weaviate.classes.init import Auth
+
+from client import WeaviateStore
+from settings import Weaviate
+
+
+@dataclass
+class Observed:
+    """What the store told its observer."""
+
+    calls: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def __call__(self, operation: str, status: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.calls.append((operation, status, seconds))
+
+    def count(self, operation: str, status: str = "success") -> int:
+        return sum(call[:2] == (operation, status) for call in self.calls)
+
+
+@pytest.fixture
+def observed() -> Observed:
+    return Observed()
+
+
+@pytest_asyncio.fixture
+async def store(collection: Weaviate, observed: Observed) -> AsyncIterator[WeaviateStore]:
+    opened = await WeaviateStore.open(collection, observed)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def sdk(collection: Weaviate) -> Iterator[weaviate.WeaviateClient]:
+    """The SDK's own client, to look at the server past our code."""
+    client = weaviate.connect_to_custom(
+        http_host=collection.host,
+        http_port=collection.http_port,
+        http_secure=False,
+        grpc_host=collection.host,
+        grpc_port=collection.grpc_port,
+        grpc_secure=False,
+        auth_credentials=Auth.api_key(collection.api_key),
+        skip_init_checks=True,
+    )
+    yield client
+    client.close()

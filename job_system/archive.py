@@ -21,12 +21,14 @@ def archive_finished(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """
     folder = settings.paths.data / "archive"
     letters = 0
-    while expiring := ledger.letters.expiring(within=0):
+    # What expires before the next run: Redis lets the letters themselves go on time, with nobody to write them down.
+    while expiring := ledger.letters.expiring():
         _append(folder, ({"kind": "dead_letter", **asdict(letter)} for letter in expiring))
         letters += ledger.letters.discard([letter.task_id for letter in expiring])
         for letter in expiring:
             named = {name: str(letter.record.get(name, "")) for name in ("vsn", "node", "job", "task", "camera")}
             recorder.dead_letter_thrown_away(**named)
+    letters += ledger.letters.expire()
     images = 0
     for finished in ledger.forget_finished(settings.jobs.finished_days):
         _append(folder, ({"kind": "finished_image", **asdict(image)} for image in finished))

@@ -192,10 +192,7 @@ class Ledger:
 
     def standing(self, image: str) -> Standing | None:
         """Where one image is; None when the ledger does not know it."""
-        fields, trace = self._connection.commands(
-            [("HMGET", f"{PREFIX}image:{image}", *_FIELDS), ("HGET", *trace_key(image))], atomic=True
-        )
-        return _standing(image, fields, trace)
+        return self.standings([image]).get(image)
 
     def standings(self, images: Sequence[str]) -> dict[str, Standing]:
         """Where each of these images is, in one round trip; those that the ledger does not know are left out."""

@@ -122,7 +122,10 @@ class Letters:
         return gone
 
     def due_for_reprocess(self, now: float | None = None) -> Sequence[str]:
-        """The ids of letters with a transient cause younger than ``WEAVLOADER_REPROCESS_DAYS``, oldest first."""
+        """The ids of letters with a transient cause whose image died within ``WEAVLOADER_REPROCESS_DAYS``, oldest first.
+
+        Its first death counts: a replay that ends as a letter again does not make it younger.
+        """
         since = (time.time() if now is None else now) - self._jobs.reprocess_days * _DAY
         ids: Sequence[str] = self._connection.command("ZRANGEBYSCORE", _TRANSIENT, since, "+inf")
         return ids

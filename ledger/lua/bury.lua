@@ -3,6 +3,7 @@ local id = ARGV[1]
 if not owned(id, ARGV[2]) then
   return 0
 end
+local since = call('HGET', image(id), 'died')
 finish(id, 'd')
-keep_letter(id, ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+keep_letter(id, ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], since)
 return 1

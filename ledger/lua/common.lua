@@ -62,14 +62,15 @@ local function finish(id, letter)
   leave_trace(id, letter)
 end
 
-local function keep_letter(id, json, cause, kind, when, seconds)
+-- since: when the image died first, where it was replayed: what is retried by itself is so for some days only.
+local function keep_letter(id, json, cause, kind, when, seconds, since)
   call('SET', 'dlq:' .. id, json, 'EX', seconds)
   call('ZADD', DEAD_TIME, when, id)
   call('ZADD', DEAD_CAUSE .. cause, when, id)
   call('HSET', DEAD_CAUSES, id, cause)
   call('HINCRBY', DEAD_COUNTS, cause, 1)
   if kind == 'transient' then
-    call('ZADD', DEAD_TRANSIENT, when, id)
+    call('ZADD', DEAD_TRANSIENT, since or when, id)
   end
 end
 

@@ -4,9 +4,13 @@ local at = clock()
 local queued = {}
 for i = 1, #ARGV, 2 do
   local id = ARGV[i]
+  local died = call('ZSCORE', DEAD_TRANSIENT, id)
   if remove_letter(id) then
     remove_trace(id)
     enqueue(id, ARGV[i + 1], at)
+    if died then
+      call('HSET', image(id), 'died', died)
+    end
     queued[#queued + 1] = (i - 1) / 2
   end
 end

@@ -120,6 +120,20 @@ def test_young_transient_letters_are_due_for_another_try(ledger: Ledger) -> None
     assert list(ledger.letters.due_for_reprocess()) == [make_record(0).id]
 
 
+def test_a_letter_does_not_get_younger_by_being_tried_again(ledger: Ledger) -> None:
+    """Else a fault that lasts would be tried daily for ever."""
+    now = time.time()
+    record = make_record(0)
+    bury(ledger, record, "model_error", "transient", when=now - 6 * DAY)
+    ledger.letters.replay(ledger.letters.due_for_reprocess())
+    bury(ledger, record, "model_error", "transient", when=now)
+    assert list(ledger.letters.due_for_reprocess(now)) == [record.id]
+    assert list(ledger.letters.due_for_reprocess(now + 2 * DAY)) == []
+    kept = ledger.letters.get(record.id)
+    assert kept is not None
+    assert kept.when == now
+
+
 def test_a_job_without_an_image_is_archived_and_counted(ledger: Ledger) -> None:
     """A message that holds no record: there is nothing to lease, and nothing to replay."""
     letter = replace(make_letter(make_record(0), "bad_record"), task_id="0d1f", record={"junk": 1})

@@ -221,6 +221,15 @@ def test_a_request_repeated_because_its_answer_was_lost_gets_the_same_lease(ledg
     assert first == second
 
 
+def test_many_images_are_looked_up_at_once(ledger: Ledger) -> None:
+    queued, landed, unknown = make_records(3)
+    ledger.record([queued])
+    ledger.land(take(ledger, landed))
+    found = ledger.standings([landed.id, unknown.id, queued.id])
+    assert {image: standing.state for image, standing in found.items()} == {landed.id: "landed", queued.id: "queued"}
+    assert ledger.standings([]) == {}
+
+
 def test_an_unknown_image_stands_nowhere(ledger: Ledger) -> None:
     assert ledger.standing(make_record(0).id) is None
 

@@ -122,7 +122,7 @@ class Letters:
         return gone
 
     def due_for_reprocess(self, now: float | None = None) -> Sequence[str]:
-        """The ids of letters with a transient cause whose image died within ``WEAVLOADER_REPROCESS_DAYS``, oldest first.
+        """Ids of letters with a transient cause whose image died within ``WEAVLOADER_REPROCESS_DAYS``, oldest first.
 
         Its first death counts: a replay that ends as a letter again does not make it younger.
         """

@@ -6,7 +6,7 @@ process) in which it is first used; nothing is opened before.
 
 from __future__ import annotations
 
-import store  # before the SDK: it silences a warning that importing that gives
+from store import border  # before the SDK itself: store silences a warning that importing it gives
 
 # isort: split
 
@@ -29,7 +29,6 @@ from weaviate.exceptions import WeaviateInsertManyAllFailedError
 from errors import PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
 from settings import Weaviate
-from store import border
 from store.grouping import Groups
 from store.narrowing import passes, server_filter
 from store.objects import RETURNED, LandingObject, landing_object, result

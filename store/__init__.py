@@ -2,7 +2,7 @@
 
 import warnings
 
-import authlib.deprecate
+import authlib.deprecate  # type: ignore[import-untyped]
 
 # The SDK imports authlib, which tells every user of ours at every start that a module of its own is deprecated.
 warnings.simplefilter("ignore", authlib.deprecate.AuthlibDeprecationWarning)

@@ -12,7 +12,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from settings import Triton
-from tests.triton.asking import ask, ask_all, executions, rows
+from tests.triton.asking import ask, ask_all, client, executions, rows
 
 NOT_A_PICTURE = b"this is no picture"
 
@@ -173,3 +173,21 @@ def test_a_picture_of_one_colour_has_a_caption_and_a_vector(light_triton: Triton
 
 def test_a_text_longer_than_the_encoder_reads_has_a_vector(light_triton: Triton) -> None:
     assert embedded(light_triton, text="word " * 5000)[1].any()
+
+
+async def test_without_the_networks_captions_fail_and_texts_are_still_embedded(light_triton: Triton) -> None:
+    text = {"image": rows(b""), "text": rows(b"a lighthouse")}
+    with client(light_triton) as opened:
+        opened.unload_model("light_vision")
+        try:
+            requests = [
+                ("light_embedder", text),
+                ("light_embedder", {"image": rows(drawn(400)), "text": rows(b"")}),
+            ] * 4
+            answers = await ask_all(light_triton, requests)
+            captions = await ask_all(light_triton, [("light_captioner", {"image": rows(drawn(400))})] * 8)
+        finally:
+            opened.load_model("light_vision")
+    assert [isinstance(answer, Exception) for answer in answers] == [False, True] * 4
+    assert all("light_vision" in str(answer) for answer in [answers[1], *captions])
+    assert caption(light_triton, drawn(400)).startswith("A")

@@ -4,7 +4,6 @@ Not a language model: the sentence says what a detector (SSD, Liu et al. 2016, o
 counted and what a tagger (EfficientNet, Tan & Le 2019) takes the picture for, and no more.
 """
 
-import asyncio
 import json
 
 import numpy as np
@@ -18,32 +17,38 @@ class TritonPythonModel:
     A picture that cannot be decoded makes its own request an error.
     """
 
-    async def execute(self, requests):
-        """Answer every request by itself, all at the same time."""
-        return await asyncio.gather(*(self._answer(request) for request in requests))
-
-    async def _answer(self, request):
-        # One request for each of ours, so that Triton batches them with the embedder's and an error stays its own.
-        answer = await pb_utils.InferenceRequest(
+    def execute(self, requests):
+        """Ask for all pictures of all requests at once, and answer every request by itself."""
+        pictures = [pb_utils.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
+        answer = pb_utils.InferenceRequest(
             model_name="light_vision",
             requested_output_names=["findings"],
-            inputs=[pb_utils.get_input_tensor_by_name(request, "image")],
-        ).async_exec()
+            inputs=[pb_utils.Tensor("image", np.concatenate(pictures))],
+        ).exec()
         if answer.has_error():
-            return pb_utils.InferenceResponse(error=answer.error())
+            return [_failure(answer) for _ in requests]
         texts = pb_utils.get_output_tensor_by_name(answer, "findings").as_numpy().ravel()
-        findings = [json.loads(text) for text in texts]
-        for item in findings:
-            if "error" in item:
-                refusal = pb_utils.TritonError(item["error"], pb_utils.TritonError.INVALID_ARG)
-                return pb_utils.InferenceResponse(error=refusal)
-        return pb_utils.InferenceResponse(
-            [
-                _strings("caption", [caption(item) for item in findings]),
-                _strings("keywords", [", ".join(keywords(item)) for item in findings]),
-            ]
-        )
+        ends = np.cumsum([len(batch) for batch in pictures])[:-1]
+        return [_response([json.loads(text) for text in part]) for part in np.split(texts, ends)]
+
+
+def _response(findings):
+    for item in findings:
+        if "error" in item:
+            refusal = pb_utils.TritonError(item["error"], pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=refusal)
+    return pb_utils.InferenceResponse(
+        [
+            _strings("caption", [caption(item) for item in findings]),
+            _strings("keywords", [", ".join(keywords(item)) for item in findings]),
+        ]
+    )
 
 
 def _strings(name, values):
     return pb_utils.Tensor(name, np.array([value.encode() for value in values], np.object_).reshape(-1, 1))
+
+
+def _failure(answer):
+    """One of its own for each request: a response or an error that is sent twice ends the server."""
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(answer.error().message(), answer.error().code()))

@@ -91,9 +91,7 @@ def test_the_addresses_of_all_parts_are_shown(
         assert f":{demo_environment[port]}" in first.stdout.split("addresses:")[1]
 
 
-def test_a_second_demo_adds_nothing(
-    first: subprocess.CompletedProcess[str], demo_environment: dict[str, str]
-) -> None:
+def test_a_second_demo_adds_nothing(first: subprocess.CompletedProcess[str], demo_environment: dict[str, str]) -> None:
     again = demo(demo_environment)
     assert again.returncode == 0, again.stdout
     assert audit_line(again.stdout) == audit_line(first.stdout)

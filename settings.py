@@ -156,6 +156,11 @@ class Jobs(Section):
     visibility_timeout: Seconds = setting(
         3600, "WEAVLOADER_VISIBILITY_TIMEOUT", "seconds after which the broker delivers an unacknowledged message again"
     )
+    stop: Seconds = setting(
+        4,
+        "WEAVLOADER_STOP_SECONDS",
+        "seconds for which a stopping worker lets its jobs finish before it hands them back",
+    )
     finished_days: float = setting(
         30, "WEAVLOADER_FINISHED_DAYS", "days for which finished images are remembered in Redis"
     )

@@ -24,6 +24,7 @@ from job_system.known_sources import KnownSources
 from job_system.policy import Bury, Leave, Wait, judge
 from job_system.ports import OpenPorts
 from ledger import Lease, Ledger
+from metrics import recorder
 from processing import process_image
 from records import DeadLetter, ImageRecord
 from settings import Settings
@@ -130,7 +131,10 @@ class Runtime:
         match judge(error, lease.attempt, self.settings.jobs):
             case Leave(reason):
                 log.info("image skipped", image=record.id, source=record.source, reason=reason)
-                return "skipped" if self._settle(lambda: self.ledger.skip(lease, reason)) else "lost"
+                if not self._settle(lambda: self.ledger.skip(lease, reason)):
+                    return "lost"
+                recorder.image_skipped(None, reason)
+                return "skipped"
             case Wait(seconds, reason, spend):
                 until = time.time() + seconds
                 held = self._settle(lambda: self.ledger.wait(lease, until, spend_attempt=spend, reason=reason))

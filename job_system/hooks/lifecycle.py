@@ -25,8 +25,6 @@ from settings import Logging, Settings, load
 
 log = logs.get(__name__)
 
-#: Seconds for which a worker that was told to stop lets its jobs finish before it hands them back.
-STOP_SECONDS = 4.0
 #: Seconds between two signs of life, and for how long one counts.
 BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
@@ -137,8 +135,9 @@ def _stopping(**_: Any) -> None:
 
 
 def _finish() -> None:
-    log.info("worker stops", seconds=STOP_SECONDS)
-    time.sleep(STOP_SECONDS)
+    seconds = load().settings.jobs.stop
+    log.info("worker stops", seconds=seconds)
+    time.sleep(seconds)
     celery_app.hand_back()
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from celery import Celery
 
 from job_system.publish import publish_records
 from ledger import Ledger, Standing
+from metrics import folder
 from records import ImageRecord
-from tests.fixtures.redis import Valkey, wait_until
+from settings import Jobs
+from tests.fixtures.redis import Valkey, running_valkey, wait_until
 from tests.fixtures.workers import Commands, Process
 from tests.job_system.samples import image, images
 
@@ -226,3 +229,65 @@ def test_only_young_transient_letters_are_reprocessed(
     settled(ledger)
     assert ledger.letters.get(permanent.id) is not None
     assert next(iter(ledger.letters.list(cause="fetch_failed"))).attempts == 2
+
+
+def test_a_stopping_worker_lets_its_jobs_finish_for_a_while(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    process = worker(commands, "--concurrency", "3", WEAVLOADER_STOP_SECONDS="10")
+    queue(*images(5, "late"))
+    wait_until(lambda: valkey.client.hlen("test:fetched") == 3, 20)
+    assert process.stop() == 0
+    assert ledger.audit().landed == 3
+    assert valkey.client.llen("image_processing") == 2
+
+
+def test_a_stop_within_no_time_hands_back_at_once(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    process = worker(commands, "--concurrency", "3", WEAVLOADER_STOP_SECONDS="0")
+    queue(*images(3, "slow"))
+    wait_until(lambda: valkey.client.hlen("test:fetched") == 3, 20)
+    assert process.stop(seconds=5) == 0
+    assert valkey.client.llen("image_processing") == 3
+
+
+def test_running_workers_outlive_a_restart_of_the_broker(commands: Commands, tmp_path: Path) -> None:
+    kept = tmp_path / "broker"
+    with running_valkey(kept) as server:
+        url, port = server.url, server.port
+        processes = [
+            worker(commands, "--concurrency", "4", CELERY_BROKER_URL=url, WEAVLOADER_LOST_AFTER="2"),
+            commands.role("run_scheduler", CELERY_BROKER_URL=url),
+        ]
+        processes[0].says("worker ready")
+        with Ledger(Jobs(broker_url=url)) as ledger:
+            ledger.record(images(8, "late"))  # the sweep publishes them
+            wait_until(lambda: ledger.audit().leased > 0, 90)
+    with running_valkey(kept, port=port), Ledger(Jobs(broker_url=url)) as ledger:
+        wait_until(lambda: ledger.audit().landed == 8, 90)
+        assert [process.stop() for process in processes] == [0, 0]
+
+
+def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: Ledger) -> None:
+    process = worker(commands)
+    queue(*images(3), image("permanent"), image("skip"), image("away"))
+    wait_until(lambda: ledger.audit().landed == 3 and ledger.audit().leased == 0, 20)
+    wait_until(lambda: ledger.audit().dead == ledger.audit().skipped == 1)
+
+    assert process.stop() == 0  # what it counted stays
+
+    def count(name: str, **labels: str) -> float:
+        families = folder.collect(folder.of_host(commands.folder / "data"))
+        samples = [sample for family in families for sample in family.samples]
+        return sum(sample.value for sample in samples if sample.name == name and sample.labels == labels)
+
+    for outcome, number in {"landed": 3, "failure": 1, "skipped": 1, "waiting": 1}.items():
+        labels = {"task": "process_image_task", "queue": "image_processing", "outcome": outcome}
+        assert count("weavloader_tasks_total", **labels) == number
+        assert count("weavloader_task_duration_seconds_count", **labels) == number
+    retry = {"task": "process_image_task", "retry_reason": "triton_unavailable"}
+    assert count("weavloader_tasks_retried_total", **retry) == 1
+    assert count("weavloader_dead_letters_total", cause="not_an_image", kind="permanent") == 1
+    assert count("weavloader_errors_total", component="triton", error_type="part_unavailable") == 1
+    assert count("weavloader_images_skipped_total", reason="protected") == 1

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metrics.server import ClusterCounts
 
 PROBE_SECONDS = 8.0
+# A stack that polls SAGE does so at least this often.
+POLLED_SECONDS = 600.0
 
 
 class Probes:
@@ -119,6 +121,21 @@ class Probes:
         seconds = time.perf_counter() - began
         return PartState(True, f"{len(page.records)} images in the last minute, {seconds:.1f} s", address.query_url)
 
+    def sage_polls(self) -> PartState:
+        """What the running stack, which has the login, said of its last poll."""
+        poll = self._ledger.polls()["sage"]
+        age = max(0.0, time.time() - poll["when"])
+        detail = poll["error"] or f"{poll['found']} images in the last poll"
+        return PartState(not poll["error"], f"{detail}, {age:.0f} s ago", self._settings.sage.query_url)
+
+    def sage_is_polled(self) -> bool:
+        """Whether a running stack polls SAGE though this process has no login for it."""
+        try:
+            poll = self._ledger.polls().get("sage")
+        except WeavloaderError:
+            return False
+        return poll is not None and time.time() - poll["when"] < POLLED_SECONDS
+
     def role(self, name: str) -> Callable[[], PartState]:
         """Whether at least one process of this role answers."""
 
@@ -153,6 +170,8 @@ class Probes:
         }
         if self._settings.sage.user:
             probes["sage"] = self.sage
+        elif self._settings.jobs.broker_url and self.sage_is_polled():
+            probes["sage"] = self.sage_polls
         for name in ("processor", "moderator", "cleaner", "scheduler", "stream"):
             probes[name] = self.role(name)
         return {name: _told(name, probe) for name, probe in probes.items()}

@@ -20,7 +20,19 @@ from job_system.queues import CLEANUP, IMAGES, ROUTES
 from metrics import recorder
 
 _OUTCOMES = ("landed", "skipped", "duplicate", "lost")
-_COMPONENTS = {"fetch": "storage", "not": "storage", "model": "triton", "store": "weaviate", "image": "image"}
+#: Which part a cause is about, by the cause's first word where it is not named in full.
+_COMPONENTS = {
+    "fetch": "storage",
+    "host": "storage",
+    "image": "image",
+    "job": "jobs",
+    "model": "triton",
+    "not_an_image": "image",
+    "not_found": "storage",
+    "not_yet_uploaded": "storage",
+    "store": "weaviate",
+    "too_many_redirects": "storage",
+}
 
 _started: dict[str, float] = {}
 
@@ -61,7 +73,8 @@ def _postrun(
         recorder.error(_component(error), error)
         if outcome == "failure" and queue == IMAGES:
             kind = "permanent" if isinstance(error, PermanentError) else "transient"
-            recorder.dead_lettered(recorder.error_type(error), kind)
+            cause = error.cause if isinstance(error, WeavloaderError) else WeavloaderError.default_cause
+            recorder.dead_lettered(cause, kind)
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
@@ -90,5 +103,5 @@ def _component(error: Exception) -> str:
     if isinstance(error, PartUnavailable):
         return error.part
     if isinstance(error, WeavloaderError):
-        return _COMPONENTS.get(error.cause.partition("_")[0], "jobs")
+        return _COMPONENTS.get(error.cause) or _COMPONENTS.get(error.cause.partition("_")[0], "jobs")
     return "jobs"

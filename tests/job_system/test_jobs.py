@@ -288,6 +288,7 @@ def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: 
         assert count("weavloader_task_duration_seconds_count", **labels) == number
     retry = {"task": "process_image_task", "retry_reason": "triton_unavailable"}
     assert count("weavloader_tasks_retried_total", **retry) == 1
-    assert count("weavloader_dead_letters_total", cause="not_an_image", kind="permanent") == 1
+    assert count("weavloader_tasks_dead_lettered_total", cause="not_an_image", kind="permanent") == 1
+    assert count("weavloader_errors_total", component="image", error_type="not_an_image") == 1
     assert count("weavloader_errors_total", component="triton", error_type="part_unavailable") == 1
     assert count("weavloader_images_skipped_total", reason="protected") == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import PartUnavailable
+from errors import ConfigurationError, PartUnavailable
 from settings import PROJECT_ROOT
 from stack import triton
 from tests.fixtures.triton import CONTRACT_MODELS, TritonServer, triton_on_free_ports
@@ -71,6 +71,27 @@ def test_installing_again_is_quick_and_says_nothing(triton_environment: triton.T
     assert triton.install(triton_environment.venv.parent, said.append) == triton_environment
     assert time.monotonic() - begin < 2
     assert said == []
+
+
+def test_packages_that_cannot_be_had_are_one_clear_line_and_tried_again_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for _ in range(2):
+        with pytest.raises(PartUnavailable, match="cannot be installed") as raised:
+            triton.install(tmp_path, lambda line: None)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_python_without_its_shared_library_is_told_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton, "_PYTHON", "3.99")
+    with pytest.raises(ConfigurationError, match=r"`apt-get install libpython3\.99`"):
+        triton.install(tmp_path, lambda line: None)
 
 
 def test_a_stopped_server_leaves_no_process_and_no_shared_memory(server: TritonServer, tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ QUEUE_SIZE = _scraped("queue_size", "messages", "Messages that wait in a queue",
 DLQ_SIZE = _scraped("dlq_size", "tasks", "Dead letters kept")
 DEAD_LETTERS = _scraped("dead_letters", "tasks", "Dead letters kept, by cause", "cause")
 LEDGER_IMAGES = _scraped("ledger_images", "images", "Where every image is; seen is their sum", "state")
-OLDEST_JOB = _scraped("oldest_job_age_seconds", "seconds", "Age of the oldest image that has not ended; 0 when none")
+OLDEST_JOB = _scraped(
+    "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"
+)
 
 COMPONENT_HEALTH = _scraped("component_health", "boolean", "1 when the part answered its canary, else 0", "component")
 

@@ -17,6 +17,8 @@ from stack.ports import LOOPBACK
 Report = Callable[[str], None]
 
 CHECK_SECONDS = 10.0
+#: Weaviate binds these to every interface, whatever it is told.
+ON_EVERY_INTERFACE = ("WEAVIATE_GRPC_PORT", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS (+1)")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from stack.folders import plain_for_shell, private_folder
 from stack.guard import remove_shared_memory
 from stack.installing import install_parts
 from stack.launch import Launch
-from stack.parts import PARTS, Part, Report, embedded, resolved
-from stack.ports import PortUse, check
+from stack.parts import ON_EVERY_INTERFACE, PARTS, Part, Report, embedded, resolved
+from stack.ports import LOOPBACK, PortUse, check
 from stack.processes import belonging, end
 from stack.supervisor import ProcessState, Supervisor, last_line
 
@@ -97,8 +97,8 @@ class Stack:
         self._check_interrupted()
         self.settings = resolved(self.given, self._data)
         end(belonging(self._data), 2)
-        check(self._ports(own))
         launches = {part: self._launch(part, installed[part.name]) for part in own}
+        check(self._ports(own))
         self._shm_prefixes = [launch.shm_prefix for launch in launches.values() if launch.shm_prefix]
 
         self._supervisor = supervisor = Supervisor(self._data)
@@ -226,7 +226,7 @@ class Stack:
     def _ports(self, own: Sequence[Part]) -> Iterator[PortUse]:
         for part in own:
             for name, port in part.ports(self.given).items():
-                yield PortUse(part.title, name, port)
+                yield PortUse(part.title, name, port, "0.0.0.0" if name in ON_EVERY_INTERFACE else LOOPBACK)
         if "metrics" in self._roles:
             yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", self.given.metrics.port, self.given.metrics.host)
         if "flower" in self._roles:

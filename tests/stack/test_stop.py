@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from settings import STACK_FILE
-from stack import triton
+from stack import ROLES, running_states, triton
 from tests.fixtures.stack import HeldStack, until
 
 LONGEST_STOP = 15.0
@@ -19,7 +19,7 @@ LONGEST_STOP = 15.0
 
 def leftovers(stack: HeldStack) -> list[str]:
     """Processes, shared memory and files that a stopped stack must not leave."""
-    files = [path.name for path in (stack.data / "run").iterdir() if path.name not in ("lock", "supervisord.pid")]
+    files = [path.name for path in (stack.data / "run").iterdir() if path.suffix == ".json" or path.name == "control"]
     return [*(str(pid) for pid in stack.processes()), *shared_memory(stack), *files]
 
 
@@ -111,3 +111,27 @@ def test_the_stack_file_goes_and_others_see_no_stack_any_more(held_stack: HeldSt
     held_stack.close()
     assert not (held_stack.data / STACK_FILE).exists()
     assert not held_stack.loaded().settings.triton.host
+
+
+class TestWithRoles:
+    """The real command line's roles under supervisord."""
+
+    @pytest.fixture
+    def stack(self, held_stack: HeldStack) -> HeldStack:
+        held_stack.roles = ROLES
+        held_stack.start()
+        return held_stack
+
+    def test_a_killed_role_is_started_again_and_a_signal_stops_all_within_15_seconds(self, stack: HeldStack) -> None:
+        before = running_states(stack.data)
+        assert {name for name in ROLES if before[name].pid} == set(ROLES)
+        os.kill(before["processor"].pid, signal.SIGKILL)
+        until(lambda: running_states(stack.data)["processor"].pid not in (0, before["processor"].pid), 10, "again")
+        assert stack.send(signal.SIGTERM) < LONGEST_STOP
+        assert leftovers(stack) == []
+
+    def test_no_role_outlives_a_killed_holder(self, stack: HeldStack) -> None:
+        os.kill(holder(stack), signal.SIGKILL)
+        until(lambda: not stack.processes() and not shared_memory(stack), LONGEST_STOP, "all ended")
+        assert stack.process is not None
+        stack.process.wait(5)

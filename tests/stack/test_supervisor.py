@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +15,8 @@ from errors import ConfigurationError
 from stack import ROLES
 from stack.folders import LONGEST_SOCKET_PATH, run_folder
 from stack.parts import PARTS
-from stack.supervisor import CONFIGURATION
+from stack.supervisor import CONFIGURATION, ask, states
+from tests.fixtures.stack import plain_environment, until
 
 
 @pytest.fixture
@@ -53,3 +57,31 @@ def test_the_configuration_has_a_program_for_every_part_and_role_in_its_group() 
     programs = {name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")}
     assert programs == parts | set(ROLES)
     assert all(parser[f"program:{name}"]["autorestart"] == "true" for name in programs)
+
+
+def test_plain_supervisord_runs_the_roles_and_no_part_with_the_four_documented_variables(tmp_path: Path) -> None:
+    """As in a container, where the parts run elsewhere; here they are not set, so the roles end and are tried again."""
+    with tempfile.TemporaryDirectory() as run:
+        environment = {
+            "WEAVLOADER_PYTHON": sys.executable,
+            "WEAVLOADER_RUN_DIR": run,
+            "WEAVLOADER_LOG_DIR": str(tmp_path),
+            "WEAVLOADER_AUTOSTART": "true",
+            "WEAVLOADER_DATA_DIR": str(tmp_path),
+        }
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("supervisord"), "-c", CONFIGURATION],
+            env={**plain_environment(), **environment},
+            cwd=os.sep,
+        )
+        control = Path(run) / "control"
+        try:
+            until(lambda: states(control), 30, "answering")
+            found = states(control)
+            assert {name for name, state in found.items() if state.state == "STOPPED"} == {p.name for p in PARTS}
+            until(
+                lambda: "CELERY_BROKER_URL" in (tmp_path / "processor.log").read_text(), 60, "the processor's message"
+            )
+        finally:
+            ask(control, "shutdown")
+            process.wait(20)

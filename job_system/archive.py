@@ -17,21 +17,23 @@ from settings import Settings
 def archive_finished(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """Write old dead letters and finished images to today's file, then let them go; how many of each.
 
-    Written before removed: a crash in between leaves a line twice, never none.
+    Written before removed: a crash in between leaves a line twice, never none. A letter goes up to two hours before its
+    time, since Redis itself drops it at its time.
     """
     folder = settings.paths.data / "archive"
     letters = 0
     # What expires before the next run: Redis lets the letters themselves go on time, with nobody to write them down.
     while expiring := ledger.letters.expiring():
-        _append(folder, ({"kind": "dead_letter", **asdict(letter)} for letter in expiring))
+        _append(folder, ({"entry": "dead_letter", **asdict(letter)} for letter in expiring))
         letters += ledger.letters.discard([letter.task_id for letter in expiring])
         for letter in expiring:
             named = {name: str(letter.record.get(name, "")) for name in ("vsn", "node", "job", "task", "camera")}
             recorder.dead_letter_thrown_away(**named)
     letters += ledger.letters.expire()
+    letters += ledger.letters.expire()  # of letters that were gone before an archive came, what points at them
     images = 0
     for finished in ledger.forget_finished(settings.jobs.finished_days):
-        _append(folder, ({"kind": "finished_image", **asdict(image)} for image in finished))
+        _append(folder, ({"entry": "finished_image", **asdict(image)} for image in finished))
         images += len(finished)
     return {"letters": letters, "images": images}
 

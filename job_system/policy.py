@@ -6,8 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from errors import PartUnavailable, PermanentError, SkipImage, TransientError, WeavloaderError
+from errors import ConfigurationError, PartUnavailable, PermanentError, SkipImage, TransientError, WeavloaderError
 from settings import Jobs
+
+#: So many of an image's leases ran out with their worker: it is the image that kills them.
+POISON_DEATHS = 3
+#: Seconds after which a suspect is tried again where another one is being tried.
+SUSPECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,12 @@ class Bury:
     kind: str
 
 
+class PoisonError(PermanentError):
+    """The image killed the workers that had it."""
+
+    default_cause = "poison"
+
+
 Verdict = Wait | Leave | Bury
 
 
@@ -52,6 +63,10 @@ def judge(error: BaseException, attempt: int, jobs: Jobs, *, draw: Callable[[], 
         case PartUnavailable():
             reason = error.cause if error.cause != PartUnavailable.default_cause else f"{error.part}_unavailable"
             return Wait(_delayed(jobs.pause, jobs, draw), reason, spend_attempt=False)
+        case PoisonError():
+            return Bury(error.cause, "poison")
+        case ConfigurationError():  # a setting is at fault, not the image: it goes on once that is mended
+            return Wait(_delayed(jobs.pause, jobs, draw), error.cause, spend_attempt=False)
         case PermanentError():
             return Bury(error.cause, "permanent")
         case TransientError():
@@ -61,6 +76,19 @@ def judge(error: BaseException, attempt: int, jobs: Jobs, *, draw: Callable[[], 
     if attempt <= len(jobs.retry_delays):
         return Wait(_delayed(jobs.retry_delays[attempt - 1], jobs, draw), cause, spend_attempt=True)
     return Bury(cause, "transient")
+
+
+def is_poison(deaths: int) -> bool:
+    """Whether an image with so many deaths is buried instead of tried."""
+    return deaths >= POISON_DEATHS
+
+
+def is_suspect(deaths: int) -> bool:
+    """Whether its next death would make it poison: such an image is tried while no other suspect is in flight in the
+    same process. A death tells only that one of many images in flight is guilty; without this, one would take the
+    others with it.
+    """
+    return deaths == POISON_DEATHS - 1
 
 
 def _delayed(seconds: float, jobs: Jobs, draw: Callable[[], float]) -> float:

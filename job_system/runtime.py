@@ -21,7 +21,7 @@ from celery.exceptions import Reject, Retry
 import logs
 from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
 from job_system.known_sources import KnownSources
-from job_system.policy import Bury, Leave, Wait, judge
+from job_system.policy import SUSPECT_SECONDS, Bury, Leave, PoisonError, Wait, is_poison, is_suspect, judge
 from job_system.ports import OpenPorts
 from ledger import Lease, Ledger
 from metrics import recorder
@@ -65,6 +65,7 @@ class Runtime:
         self._jobs: set[_Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
+        self._suspect = threading.Lock()
         self._stopping = threading.Event()
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
@@ -88,7 +89,10 @@ class Runtime:
         try:
             record = ImageRecord.from_message(message)
         except PermanentError as error:
-            self._refuse(task_id, message, error)
+            try:
+                self._refuse(task_id, message, error)
+            except PartUnavailable:
+                raise Reject("the ledger cannot be reached", requeue=True) from None
             raise
         try:
             granted = self.ledger.lease(record)
@@ -99,13 +103,29 @@ class Runtime:
                 self._jobs.add(job)
                 self._start()
             try:
-                return self._run(job, record)
+                return self._admit(job, record)
             finally:
                 with self._lock:
                     self._jobs.discard(job)
         except PartUnavailable as error:  # the ledger's own: an image's becomes a verdict
             log.warning("the ledger cannot be reached", image=record.id, error=str(error))
             raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
+
+    def _admit(self, job: _Job, record: ImageRecord) -> str:
+        """Run the job, unless its image has killed too many workers; one that may have runs as the only such one."""
+        deaths = job.lease.deaths
+        if is_poison(deaths):
+            return self._conclude(job, record, PoisonError(f"{deaths} workers died while they worked on the image"))
+        if not is_suspect(deaths):
+            return self._run(job, record)
+        if not self._suspect.acquire(blocking=False):
+            until = time.time() + SUSPECT_SECONDS
+            self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason="suspect"))
+            raise Retry("suspect", when=SUSPECT_SECONDS)
+        try:
+            return self._run(job, record)
+        finally:
+            self._suspect.release()
 
     def _run(self, job: _Job, record: ImageRecord) -> str:
         try:

@@ -16,6 +16,7 @@ from celery import Task, signals
 from celery.exceptions import Reject, Retry
 
 from errors import PartUnavailable, PermanentError, WeavloaderError
+from job_system.policy import PoisonError
 from job_system.queues import CLEANUP, IMAGES, ROUTES
 from metrics import recorder
 
@@ -72,9 +73,9 @@ def _postrun(
     if isinstance(error, Exception) and not isinstance(error, Reject):
         recorder.error(_component(error), error)
         if outcome == "failure" and queue == IMAGES:
-            kind = "permanent" if isinstance(error, PermanentError) else "transient"
             cause = error.cause if isinstance(error, WeavloaderError) else WeavloaderError.default_cause
-            recorder.dead_lettered(cause, kind)
+            kind = "permanent" if isinstance(error, PermanentError) else "transient"
+            recorder.dead_lettered(cause, "poison" if isinstance(error, PoisonError) else kind)
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]

@@ -27,7 +27,7 @@ __all__ = ["celery_app"]
 
 class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
-    slow, late, die (at the first attempt)."""
+    slow, late, die (at the first attempt), kill (at each)."""
 
     identity = ModelIdentity("light", "1")
 
@@ -49,6 +49,9 @@ class LightPorts:
             raise ZeroDivisionError("a bug")
         if what == "slow":
             await asyncio.sleep(60)
+        if what == "kill":
+            await asyncio.sleep(0.3)
+            os._exit(9)
         if what == "late":
             await asyncio.sleep(2)
         if what == "die" and attempt == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
+from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.policy import Bury, Leave, Verdict, Wait, judge
 from settings import Jobs
 
@@ -45,6 +45,10 @@ def test_an_unavailable_part_is_waited_for_without_spending_attempts() -> None:
 
 def test_a_refused_login_is_waited_for_under_its_own_name() -> None:
     assert verdict(LoginRefused("storage", "401")) == Wait(30, "login_refused", spend_attempt=False)
+
+
+def test_a_wrong_setting_is_no_images_fault() -> None:
+    assert verdict(ConfigurationError("no such model"), 9) == Wait(30, "configuration", spend_attempt=False)
 
 
 def test_a_permanent_fault_is_dead_at_once() -> None:

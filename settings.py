@@ -188,7 +188,7 @@ class Triton(Section):
     embedder: str = setting(
         "light_embedder",
         "WEAVLOADER_EMBEDDER",
-        "model that embeds: light_embedder, clip, align or colbert's partner clip",
+        "model that embeds: light_embedder, clip or align",
     )
     timeout: Seconds = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
     repository: Folder = setting(
@@ -422,7 +422,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         entry = names[str(problem["loc"][0]), str(problem["loc"][1])]
-        lines.append(f"{entry.env} (from {origins[entry.env]}): {problem['msg'].lower()}; it is the {entry.help}")
+        lines.append(f"{entry.env} (from {origins[entry.env]}): {problem['msg'].lower()} ({entry.help})")
     return "; ".join(lines) + ". Correct it or unset it."
 
 
@@ -466,11 +466,21 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: user and password replaced by ***."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    """The URL as it may be shown: user and password replaced by ***, in each part of a list of Sentinels too."""
+
+    def hidden(part: str) -> str:
+        found = urlsplit(part)
+        if "@" not in found.netloc:
+            return part
+        return urlunsplit(found._replace(netloc="***@" + found.netloc.rpartition("@")[2]))
+
+    return ";".join(hidden(part) for part in url.split(";"))
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The values that no log line may hold."""
+    values = (str(getattr(getattr(settings, entry.section), entry.key)) for entry in entries() if entry.secret)
+    return tuple(value for value in values if value)
 
 
 def require(settings: Settings, *parts: str) -> Settings:

@@ -114,11 +114,18 @@ class Landing:
         return self.total - len(self._open)
 
 
-def watch_landing(landing: Landing, ended: threading.Event, alive: Callable[[], bool]) -> bool:
+def watch_landing(
+    landing: Landing,
+    ended: threading.Event,
+    alive: Callable[[], bool] = lambda: True,
+    first: Callable[[], None] = lambda: None,
+) -> bool:
     """A progress bar until all images are landed, dead or skipped: true then, false when ``ended`` was set before.
 
-    Without a terminal it prints a plain line every few seconds. Raises ``WeavloaderError`` when ``alive`` says no.
+    Without a terminal it prints a plain line every few seconds. ``first`` is called when the first image is seen done.
+    Raises ``WeavloaderError`` when ``alive`` says no.
     """
+    begun = landing.look()
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     told, waited = -1, 0.0
@@ -126,6 +133,9 @@ def watch_landing(landing: Landing, ended: threading.Event, alive: Callable[[], 
         row = bar.add_task("landing", total=landing.total)
         while True:
             done = landing.look()
+            if begun < done:
+                begun = landing.total
+                first()
             bar.update(row, completed=done)
             finished = done == landing.total
             if not console.is_terminal and done != told and (finished or waited >= PLAIN_EVERY_SECONDS):
@@ -200,7 +210,7 @@ def replay(
         with LiveReplay(name, pictures, pace, ledger, port=port) as live:
             say(f"replaying {len(pictures)} pictures from {live.address.query_url} (Ctrl-C ends it)")
             landing = Landing(ledger, [picture.id for picture in pictures])
-            if watch_landing(landing, ended, lambda: True):
+            if watch_landing(landing, ended):
                 say(", ".join(f"{count} {state}" for state, count in landing.states.items()))
             if not until_landed and not ended.is_set():
                 ended.wait()

@@ -66,7 +66,7 @@ def metrics() -> None:
     from metrics import recorder, server
 
     loaded = configuration.require(configuration.load().settings, "redis")
-    logs.configure(loaded.logging, "METRICS", secrets=[loaded.jobs.broker_url])
+    logs.configure(loaded.logging, "METRICS", secrets=configuration.secrets_of(loaded))
     recorder.prepare(loaded.paths.data, "metrics")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -102,7 +102,7 @@ def demo() -> int:
         running = configuration.load().settings
         with closing(Ledger(running.jobs)) as ledger, LiveReplay("demo", shown, DEMO_INTERVAL, ledger):
             landing = Landing(ledger, [picture.id for picture in shown])
-            if not all_landed(landing, stack.ended, stack.alive):
+            if not all_landed(landing, stack.ended, stack.alive, began):
                 return EXIT_OK
             code = report_demo(running, ledger, landing, began)
             print_addresses(stack.addresses())
@@ -113,14 +113,16 @@ def demo() -> int:
     return code
 
 
-def all_landed(landing: Landing, ended: threading.Event, alive: Callable[[], bool]) -> bool:
+def all_landed(landing: Landing, ended: threading.Event, alive: Callable[[], bool], began: float) -> bool:
     """Wait until every picture is done; at once when a former demo landed them. False when stopped before."""
     known = landing.look()
     if known == landing.total:
         say(f"all {known} pictures landed in a former demo: the stream brings them again, and nothing is added twice")
         return True
     say(f"replaying a stream of {landing.total} pictures" + (f", {known} of them known" if known else ""))
-    return watch_landing(landing, ended, alive)
+    return watch_landing(
+        landing, ended, alive, lambda: say(f"first image landed {time.monotonic() - began:.1f} s after the start")
+    )
 
 
 def report_demo(running: Settings, ledger: Ledger, landing: Landing, began: float) -> int:

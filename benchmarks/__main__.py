@@ -1,0 +1,34 @@
+"""`python -m benchmarks [startup] [light] [--rounds N] [--pictures N]`: exit 1 when a figure is below its floor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import light, startup
+from benchmarks.table import Row, show
+
+NAMES = ("startup", "light")
+
+
+def main() -> int:
+    """Run the named measurements (all unless named)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=NAMES, default=NAMES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=200)
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as work:
+        if "startup" in options.names:
+            rows += startup.run(Path(work) / "startup", options.rounds)
+        if "light" in options.names:
+            rows += light.run(Path(work) / "light", options.rounds, options.pictures)
+    show(rows)
+    return 0 if all(row.ok for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

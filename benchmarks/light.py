@@ -1,0 +1,98 @@
+"""The light models end to end, beside what the same Triton gives a load generator that does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.pictures import write_round
+from benchmarks.product import environment, resident_megabytes, up, wait_until
+from benchmarks.table import Row
+from commands.replaying import Landing, LiveReplay
+from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+from ledger import Ledger
+from records import Picture
+from settings import Settings
+from sources.replay import load_folder
+from stack import running_states
+
+COMMAND = "python -m benchmarks light"
+#: Images between these shares of a run are counted: neither the start nor the tail.
+FIRST, LAST = 0.1, 0.9
+
+
+def end_to_end(settings: Settings, folder: Path, name: str) -> float:
+    """Images per second from the stream to the store."""
+    pictures = load_folder(folder, vsn="B001")
+    with closing(Ledger(settings.jobs)) as ledger:
+        landing = Landing(ledger, [picture.id for picture in pictures])
+        times: list[tuple[float, int]] = []
+
+        def done() -> bool:
+            times.append((time.perf_counter(), landing.look()))
+            return times[-1][1] == landing.total
+
+        with LiveReplay(name, pictures, 0.0, ledger):
+            wait_until(done)
+    if landing.states["landed"] != landing.total:
+        raise RuntimeError(f"not all pictures landed: {landing.states}")
+    begin = next(item for item in times if item[1] >= FIRST * landing.total)
+    end = next(item for item in times if item[1] >= LAST * landing.total)
+    return (end[1] - begin[1]) / (end[0] - begin[0])
+
+
+async def ceiling(settings: Settings, files: Sequence[Path]) -> float:
+    """Images per second of the pipeline's own calls (caption, image and text embedding), and nothing beside them."""
+    connection = TritonConnection(settings.triton)
+    captioner, embedder = open_captioner(settings.triton, connection), open_embedder(settings.triton, connection)
+    preparer = ImagePreparer(settings.fetch, 2)
+    ready = [await preparer.prepare(file.read_bytes()) for file in files]
+    preparer.close()
+    gate = asyncio.Semaphore(settings.jobs.in_flight)
+    times: list[float] = []
+
+    async def one(picture: Picture) -> None:
+        async with gate:
+            caption, _ = await asyncio.gather(captioner.caption(picture), embedder.embed_image(picture))
+            await embedder.embed_text(caption.text)
+            times.append(time.perf_counter())
+
+    try:
+        await asyncio.gather(*(one(picture) for picture in ready))
+    finally:
+        await connection.close()
+    first, last = int(FIRST * len(times)), int(LAST * len(times))
+    return (last - first) / (times[last - 1] - times[first - 1])
+
+
+def run(work: Path, rounds: int, count: int) -> list[Row]:
+    """Alternating rounds on one running stack, then the memory of each part."""
+    reached, possible = [], []
+    with up(environment(work / "data", WEAVLOADER_POLL_BUSY="0.2", WEAVLOADER_POLL_IDLE="0.5")) as settings:
+        for number in range(rounds + 1):  # the first warms up
+            pair = (
+                write_round(work / f"a{number}", 2 * number, count),
+                write_round(work / f"b{number}", 2 * number + 1, count),
+            )
+            top = asyncio.run(ceiling(settings, pair[0]))
+            rate = end_to_end(settings, work / f"b{number}", f"bench{number}")
+            if number:
+                possible.append(top)
+                reached.append(rate)
+        memory = {name: resident_megabytes(state.pid) for name, state in running_states(settings.paths.data).items()}
+    ratios = [one / other for one, other in zip(reached, possible, strict=True)]
+    return [
+        Row("light models: images/s end to end", statistics.median(reached), None, COMMAND, spread(reached)),
+        Row("light models: images/s of Triton alone", statistics.median(possible), None, COMMAND, spread(possible)),
+        Row("light models: end to end / Triton alone", statistics.median(ratios), 0.7, COMMAND, spread(ratios)),
+        *(Row(f"memory of {name}, MB", value, None, COMMAND) for name, value in sorted(memory.items())),
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Smallest and largest."""
+    return f"{min(values):.2f} to {max(values):.2f}"

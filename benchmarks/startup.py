@@ -1,0 +1,27 @@
+"""How soon the demo is of use."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from benchmarks.light import spread
+from benchmarks.product import demo, environment, seconds
+from benchmarks.table import Row
+
+COMMAND = "python -m benchmarks startup"
+
+
+def run(work: Path, rounds: int) -> list[Row]:
+    """Demos in an empty data folder, each followed by a second one in the same."""
+    landed, searched = [], []
+    for number in range(rounds):
+        settings = environment(work / f"data{number}")
+        landed.append(seconds(demo(settings), "first image landed"))
+        searched.append(seconds(demo(settings), "first search answered"))
+    return [
+        Row("empty folder: s to the first landed image", statistics.median(landed), None, COMMAND, spread(landed)),
+        Row(
+            "second demo: s to the first search answered", statistics.median(searched), None, COMMAND, spread(searched)
+        ),
+    ]

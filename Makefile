@@ -22,7 +22,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help setup demo test check chaos bench clean requirements
+.PHONY: help setup demo test check bench clean readme requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -43,6 +43,9 @@ check: $(VENV)/.installed-dev ## lint, format, types, import rules
 bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks
+
+readme: $(VENV)/.installed ## write the README's table of settings again
+	@$(BIN)/python -m tools.readme
 
 requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \

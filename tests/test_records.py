@@ -1,0 +1,106 @@
+"""The words: ids, times, messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from errors import PartUnavailable, PermanentError, WeavloaderError
+from records import AuditCounts, ImageRecord, format_timestamp, image_id, parse_timestamp
+
+RECORD = ImageRecord(
+    id=image_id("sage", "https://example.org/a.jpg"),
+    source="sage",
+    url="https://example.org/a.jpg",
+    timestamp="2022-08-08T15:04:48.820981933Z",
+    captured_ns=1659971088820981933,
+    vsn="W02F",
+)
+
+
+def test_nanoseconds_are_kept() -> None:
+    assert parse_timestamp("2022-08-08T15:04:48.820981933Z") == 1659971088820981933
+    assert format_timestamp(1659971088820981933) == "2022-08-08T15:04:48.820981933Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.5Z", 500_000_000),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+    ],
+)
+def test_times_with_fewer_digits_zones_and_before_1970(text: str, ns: int) -> None:
+    assert parse_timestamp(text) == ns
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2022-08-08T15:04:48", "2022-08-08T15:04:48.Z", "2022-13-01T00:00:00Z"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_timestamp(text)
+
+
+def test_an_image_has_the_same_id_for_ever() -> None:
+    assert image_id("sage", "https://example.org/a.jpg") == "c26171c2-0a0e-5cbc-80bf-2d111d970e0a"
+    assert image_id("replay", "https://example.org/a.jpg") != image_id("sage", "https://example.org/a.jpg")
+
+
+def test_a_record_survives_its_message() -> None:
+    assert ImageRecord.from_message(json.loads(json.dumps(RECORD.to_message()))) == RECORD
+
+
+def test_captured_at_is_cut_to_microseconds() -> None:
+    assert RECORD.captured_at.isoformat() == "2022-08-08T15:04:48.820981+00:00"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"id": "x"}, "id"),
+        ({"url": None}, "url"),
+        ({"captured_ns": "1"}, "captured_ns"),
+        ({"captured_ns": True}, "captured_ns"),
+        ({"vsn": 7}, "vsn"),
+    ],
+)
+def test_a_wrong_message_is_refused_by_field(change: dict[str, object], named: str) -> None:
+    with pytest.raises(PermanentError, match=named):
+        ImageRecord.from_message({**RECORD.to_message(), **change})
+
+
+@pytest.mark.parametrize("field", ["id", "source", "url", "timestamp", "captured_ns"])
+def test_a_message_without_a_field_is_refused_by_name(field: str) -> None:
+    message = RECORD.to_message()
+    del message[field]
+    with pytest.raises(PermanentError, match=field):
+        ImageRecord.from_message(message)
+
+
+def test_fields_of_a_newer_version_do_no_harm() -> None:
+    assert ImageRecord.from_message({**RECORD.to_message(), "new_field": 1}) == RECORD
+
+
+def test_the_difference_is_what_is_nowhere() -> None:
+    counts = AuditCounts(seen=10, pending=1, leased=2, landed=3, dead=1, skipped=1)
+    assert counts.difference == 2
+    assert counts.to_json()["difference"] == 2
+
+
+def test_errors_travel_between_processes() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(PartUnavailable("triton", "away", cause="gone")))
+    assert (type(error), str(error), error.part, error.cause) == (PartUnavailable, "away", "triton", "gone")
+
+
+def test_every_error_has_an_exit_code_of_its_own_kind() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in [WeavloaderError, *WeavloaderError.__subclasses__()]}
+    assert codes == {
+        **{"WeavloaderError": 1, "UsageError": 2, "ConfigurationError": 4, "PartUnavailable": 3},
+        **{"TransientError": 1, "PermanentError": 1},
+    }

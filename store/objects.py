@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ LandingObject = DataObject[dict[str, Any], None]
 RETURNED = ["caption", "keywords", "filename", "link", *EXACT, "timestamp", "latitude", "longitude"]
 
 # Where all vectors are the same, as at night, the graph costs 12-15 ms an object instead of 1: noise of this length
-# tells them apart (a cosine distance of 1e-6) and moves no result.
+# tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
+# that was killed may have lost the vector from its graph, and puts it there again only when it is not the same.
 NOISE = 1e-3
 
 
@@ -56,7 +56,7 @@ def landing_object(image: IndexedImage) -> LandingObject:
         **_who(image.captioner, image.embedder),
     }
     clean = {name: _text(value) if isinstance(value, str) else value for name, value in properties.items()}
-    return DataObject(properties=clean, uuid=record.id, vector={VECTOR: told_apart(image.vector, record.id).tolist()})
+    return DataObject(properties=clean, uuid=record.id, vector={VECTOR: told_apart(image.vector).tolist()})
 
 
 def _where(place: Place) -> dict[str, Any]:
@@ -79,13 +79,16 @@ def _who(captioner: ModelIdentity, embedder: ModelIdentity) -> dict[str, str]:
     }
 
 
-def told_apart(vector: Vector, image: str) -> Vector:
-    """float32[D] of unit length: the vector with noise of length 1e-3 that the image's id seeds."""
+def told_apart(vector: Vector) -> Vector:
+    """float32[D] of unit length: the vector with noise of length 1e-3, never the same twice.
+
+    Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
+    """
     values = np.asarray(vector, dtype=np.float64).reshape(-1)
     length = float(np.linalg.norm(values)) if values.size else 0.0
     if not math.isfinite(length) or length == 0:
         raise border.rejected(f"its vector of {values.size} numbers has no direction")
-    noise = np.random.default_rng(uuid.UUID(image).int).standard_normal(values.size)
+    noise = np.random.default_rng().standard_normal(values.size)
     mixed = values / length + noise * (NOISE / float(np.linalg.norm(noise)))
     return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
 

@@ -143,6 +143,28 @@ async def test_landings_in_flight_when_the_server_dies_are_not_confirmed_falsely
         await store.close()
 
 
+async def test_landing_again_heals_what_a_killed_server_lost_from_its_vector_index(own: WeaviateServer):
+    """A server that is killed soon after it confirmed may find some of the last objects by id and word only."""
+    images = [image(number, vector=direction(number, 64)) for number in range(200)]
+
+    async def lost() -> list[str]:
+        found = [(one.record.id, await store.similar(one.vector, limit=1)) for one in images]
+        return [own_id for own_id, results in found if [one.id for one in results] != [own_id]]
+
+    with own.running():
+        store = await WeaviateStore.open(own.section)
+        await asyncio.gather(*(store.land(one) for one in images))
+        assert await lost() == []
+        own.process.kill()
+        own.process.wait()
+    with own.running():
+        again = set(await lost())
+        await asyncio.gather(*(store.land(one) for one in images if one.record.id in again))
+        assert await lost() == []
+        assert await store.count() == 200
+        await store.close()
+
+
 async def test_a_server_that_hangs_ends_in_a_timeout(own: WeaviateServer):
     with own.running():
         store = await WeaviateStore.open(changed(own.section, timeout=1.0))

@@ -144,9 +144,8 @@ async def test_a_collection_that_was_deleted_meanwhile_is_made_anew(
 
 async def test_equal_vectors_are_told_apart_by_less_than_any_result_moves(store: WeaviateStore):
     same = direction(1, 384)
-    one, two = (told_apart(same, image(number).record.id) for number in (1, 2))
+    one, two = told_apart(same), told_apart(same)
     assert 1e-7 < 1 - float(one.astype(np.float64) @ two.astype(np.float64)) < 1e-5
-    assert np.array_equal(one, told_apart(same, image(1).record.id))
     await store.land(image(1))
     kept = await store.vector_of(image(1).record.id)
     assert kept is not None

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import ConfigurationError, PartUnavailable
+from inference.model_config import NEEDS
 from settings import PROJECT_ROOT, Settings, environment_variable
 from stack.launch import Launch
 
@@ -153,7 +154,8 @@ def _get(url: str) -> bytes:
 
 def _models(settings: Settings, models: Sequence[str] | None) -> Sequence[str]:
     section = settings.triton
-    return tuple(dict.fromkeys(models or section.models or (section.captioner, section.embedder)))
+    named = models or section.models or (section.captioner, section.embedder)
+    return tuple(dict.fromkeys(needed for name in named for needed in (*NEEDS.get(name, ()), name)))
 
 
 def _server_id(settings: Settings) -> str:

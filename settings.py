@@ -49,7 +49,7 @@ Folder = Annotated[Path, BeforeValidator(_path)]
 
 def setting(default: Any, env: str, help: str, *, secret: bool = False) -> Any:
     """A field with the environment variable that sets it and one line of help."""
-    extra = {"env": env, "secret": secret}
+    extra: dict[str, Any] = {"env": env, "secret": secret}
     return Field(default, description=help, validate_default=True, repr=not secret, json_schema_extra=extra)
 
 

@@ -78,14 +78,16 @@ KINDS: dict[type[Exception], int] = {
     ValueError: _REJECTED,
 }
 
-_UNAUTHORISED = re.compile(r"unauthori[sz]ed|unauthenticated|invalid api key|anonymous access|forbidden", re.I)
+_UNAUTHORISED = re.compile(
+    r"PERMISSION_DENIED|unauthori[sz]ed|unauthenticated|invalid api key|anonymous access|forbidden", re.I
+)
 _WAIT = re.compile(
-    r"read-?only|memory pressure|not enough memory|no space left|connection refused|StatusCode\.UNAVAILABLE"
+    r"read-?only|memory pressure|not enough memory|no space left|connection refused|\bUNAVAILABLE\b"
     r"|shutting ?down|shutdown|leader not found|not ready",
     re.I,
 )
 _GONE = re.compile(r"not present in schema|could not find class|class not found", re.I)
-_TIMED_OUT = re.compile(r"deadline ?exceeded|timed out|timeout", re.I)
+_TIMED_OUT = re.compile(r"deadline[ _]?exceeded|timed out|timeout", re.I)
 _LENGTH = re.compile(r"vector lengths|vector with length|vector dimensions", re.I)
 _OWN_FAULT = re.compile(
     r"no such prop|invalid \S+ property|invalid \S+ array property|invalid uuid|is not a valid", re.I
@@ -192,8 +194,8 @@ def _words(error: BaseException) -> str:
         if text and not any(text in known for known in texts):
             texts.append(text)
         step = step.__cause__ or step.__context__
-    details = re.search(r'details = "([^"]*)"', " ".join(texts))  # of a gRPC error's many lines
-    return details[1] if details else ": ".join(texts) or type(error).__name__
+    grpc = re.search(r'StatusCode\.(\w+)\s+details = "([^"]*)"', " ".join(texts))  # what counts of its many lines
+    return f"{grpc[1]}: {grpc[2]}" if grpc else ": ".join(texts) or type(error).__name__
 
 
 def _line(text: str) -> str:

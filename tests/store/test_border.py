@@ -77,6 +77,22 @@ def test_the_servers_words_decide(words: str, kind: type[WeavloaderError], cause
 
 
 @pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("UNAVAILABLE", PartUnavailable),
+        ("UNAUTHENTICATED", PartUnavailable),
+        ("DEADLINE_EXCEEDED", TransientError),
+        ("INTERNAL", TransientError),
+    ],
+)
+def test_a_grpc_status_decides_and_its_many_lines_become_one(code: str, kind: type[WeavloaderError]):
+    lines = f'<AioRpcError of RPC that terminated with:\n\tstatus = StatusCode.{code}\n\tdetails = "Socket closed"\n>'
+    ours = border.translate(sdk.WeaviateBatchError(lines), ADDRESS, 60)
+    assert type(ours) is kind
+    assert "AioRpcError" not in str(ours)
+
+
+@pytest.mark.parametrize(
     ("status", "kind"),
     [
         (401, PartUnavailable),

@@ -209,8 +209,11 @@ class TritonConnection:
             if self._observe is not None:
                 self._observe(model, operation, status, time.perf_counter() - begin)
 
-    async def infer(self, model: str, contract: Contract, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One inference; the outputs by name, their datatypes as in the contract.
+    async def infer(
+        self, model: str, contract: Contract, inputs: Mapping[str, Array], *, urgent: bool = False
+    ) -> dict[str, Array]:
+        """One inference; the outputs by name, their datatypes as in the contract. An ``urgent`` one goes before others
+        in a model's queue that has priorities (Triton's level 1), and is like any other elsewhere.
 
         Raises ``TransientError`` (``model_timeout``, ``model_error``, ``model_answer``), ``PartUnavailable``, and
         ``WrongModel`` when the model's own description differs from the contract.
@@ -221,7 +224,9 @@ class TritonConnection:
         tensors, requested = encode(contract, inputs)
         began = time.monotonic()
         try:
-            result = await client.infer(model, tensors, outputs=requested, client_timeout=self._section.timeout)
+            result = await client.infer(
+                model, tensors, outputs=requested, priority=int(urgent), client_timeout=self._section.timeout
+            )
         except SDK_ERRORS as error:
             await self._after_failure(client, error, model, contract, began)
             raise translate(error, model, self.address) from None

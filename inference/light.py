@@ -67,13 +67,14 @@ class LightEmbedder:
         if not text.strip():
             raise UsageError("the text to embed is empty: give at least one word")
         with self._connection.observed(self._name, "embed_text"):
-            return await self._embed(b"", text, "text_embedding")
+            # It costs little, and somebody may wait for the answer to a search.
+            return await self._embed(b"", text, "text_embedding", urgent=True)
 
     def fuse(self, image: Vector, text: Vector) -> Vector:
         """One vector of unit length from the picture's and its caption's."""
         return fuse(image, text)
 
-    async def _embed(self, image: bytes, text: str, output: str) -> Vector:
+    async def _embed(self, image: bytes, text: str, output: str, *, urgent: bool = False) -> Vector:
         inputs = {"image": single(image, 2), "text": single(text, 2)}
-        outputs = await self._connection.infer(self._name, EMBEDDER, inputs)
+        outputs = await self._connection.infer(self._name, EMBEDDER, inputs, urgent=urgent)
         return self._reader.read(outputs[output])

@@ -166,7 +166,8 @@ def test_config_shows_where_values_come_from_and_hides_secrets(landed: House) ->
 
 def test_env_gives_other_tools_the_broker(landed: House) -> None:
     exports = landed.run("env").stdout
-    script = f"{exports}\n{sys.executable} -c \"import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).llen('image_processing'))\""
+    ask = "import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).llen('image_processing'))"
+    script = f'{exports}\n{sys.executable} -c "{ask}"'
     shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=30)
     assert shown.stdout.strip() == "0"
 

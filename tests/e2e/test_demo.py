@@ -57,11 +57,11 @@ def demo_environment(workplace: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(workplace: Path, demo_environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A demo in an empty folder, without a terminal."""
-    before = set(os.listdir("/dev/shm"))
+    before = set(Path("/dev/shm").iterdir())
     done = demo(demo_environment)
     assert done.returncode == 0, done.stdout
     assert processes_of(workplace) == []
-    assert set(os.listdir("/dev/shm")) <= before
+    assert set(Path("/dev/shm").iterdir()) <= before
     return done
 
 

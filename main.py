@@ -5,7 +5,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a part is not reachable, 4 config
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+if not all(map(find_spec, ("celery", "click", "numpy", "pydantic", "rich"))):
+    # Another Python than the project's own: hand over to that one.
+    own = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+    if not own.exists() or Path(sys.prefix) == own.parent.parent:
+        sys.exit("error: the Python packages are not installed: run `make setup` first")
+    os.execv(own, [str(own), *sys.orig_argv[1:]])
 
 import click
 

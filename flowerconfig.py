@@ -1,5 +1,5 @@
 """Flower's configuration file: ``celery -A job_system flower`` reads it from the working directory."""
 
-from job_system.flower_config import options
+from job_system.flower_config import options, required
 
-globals().update(options())
+globals().update(options(required()))

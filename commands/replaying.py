@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import re
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -150,6 +155,23 @@ def watch_landing(
                 raise WeavloaderError("the stack stopped before all images had landed: see the logs in its data folder")
 
 
+def source_name(what: Path) -> str:
+    """A name of its own for each folder or video: two replays at once must not share a cursor."""
+    path = str(what.resolve())
+    word = re.sub("[^A-Za-z0-9]+", "-", what.resolve().stem).strip("-") or "replay"
+    return f"{word}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
+
+
+def answers(url: str) -> bool:
+    """Whether something listens there: a replay that was killed stays registered for some seconds."""
+    where = urlsplit(url)
+    try:
+        socket.create_connection((where.hostname or "", where.port or 80), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def load_pictures(what: Path, every: float, vsn: str) -> Sequence[ReplayPicture]:
     """The pictures of a folder or the frames of a video.
 
@@ -177,11 +199,18 @@ def load_pictures(what: Path, every: float, vsn: str) -> Sequence[ReplayPicture]
     "--speed", type=click.FloatRange(0.001), default=1.0, show_default=True, help="Pace: 10 is ten times faster."
 )
 @click.option("--vsn", default="R001", show_default=True, help="Node that the pictures are said to come from.")
-@click.option("--name", default="replay", show_default=True, help="Name of the source (its cursor has this name).")
+@click.option("--name", help="Name of the source and its cursor [made of the folder's or video's name and path].")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on [a free one].")
 @click.option("--until-landed", is_flag=True, help="End when all pictures have landed.")
 def replay(
-    what: Path, every: float, interval: float | None, speed: float, vsn: str, name: str, port: int, until_landed: bool
+    what: Path,
+    every: float,
+    interval: float | None,
+    speed: float,
+    vsn: str,
+    name: str | None,
+    port: int,
+    until_landed: bool,
 ) -> int | None:
     """Serve a FOLDER of pictures or a VIDEO as a live SAGE stream; a running stack takes it in."""
     from ledger import Ledger
@@ -189,6 +218,7 @@ def replay(
     loaded = configuration.load().settings
     if name == "sage":
         raise UsageError("the name sage is SAGE's own: give another --name")
+    name = name or source_name(what)
     if until_landed:
         configuration.require(loaded, "redis")
     pictures = load_pictures(what, every, vsn)
@@ -207,6 +237,8 @@ def replay(
         return None
     with closing(Ledger(loaded.jobs)) as ledger:
         ledger.check_server()
+        if any(address.name == name and answers(address.query_url) for address in ledger.sources.all()):
+            raise UsageError(f"a replay named {name} is running already: end it, or give another --name")
         with LiveReplay(name, pictures, pace, ledger, port=port) as live:
             say(f"replaying {len(pictures)} pictures from {live.address.query_url} (Ctrl-C ends it)")
             landing = Landing(ledger, [picture.id for picture in pictures])

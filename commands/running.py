@@ -57,19 +57,31 @@ def up() -> None:
     from stack import Stack
 
     loaded = configuration.load()
+    new_login = flower_login(loaded.settings)
     with Stack(loaded, report=say) as stack:
-        print_addresses(stack.addresses())
+        print_addresses(stack.addresses(), new_login)
         say("running: `python main.py status` in another terminal shows the parts; Ctrl-C stops everything")
         stack.wait()
         say("stopping")
 
 
-def print_addresses(addresses: Mapping[str, str]) -> None:
-    """Where everything listens."""
+def flower_login(loaded: Settings) -> str:
+    """Flower's login where this start makes it: it is shown once, and kept for its owner's eyes in the data folder."""
+    from job_system import flower_config
+
+    made = not (loaded.flower.basic_auth or flower_config.password_file(loaded).exists())
+    login = flower_config.login(loaded)
+    return login if made else ""
+
+
+def print_addresses(addresses: Mapping[str, str], new_login: str) -> None:
+    """Where everything listens, and the login that was made at this start."""
     say("addresses:")
     width = max(len(name) for name in addresses)
     for name, address in addresses.items():
         say(f"  {name:<{width}}  {address}")
+    if new_login:
+        say(f"Flower's login, shown this once and kept in the data folder: {new_login}")
 
 
 def demo_settings() -> Loaded:
@@ -98,6 +110,7 @@ def demo() -> int:
     loaded = demo_settings()
     folder = pictures.install(loaded.settings.paths.cache, say)
     shown = pictures.demo_pictures(folder)
+    new_login = flower_login(loaded.settings)
     with Stack(loaded, report=say) as stack:
         running = configuration.load().settings
         with closing(Ledger(running.jobs)) as ledger, LiveReplay("demo", shown, DEMO_INTERVAL, ledger):
@@ -105,7 +118,7 @@ def demo() -> int:
             if not all_landed(landing, stack.ended, stack.alive, began):
                 return EXIT_OK
             code = report_demo(running, ledger, landing, began)
-            print_addresses(stack.addresses())
+            print_addresses(stack.addresses(), new_login)
             if sys.stdout.isatty():
                 say('still running; try `python main.py search "a red car"` in another terminal; Ctrl-C stops all')
                 stack.wait()

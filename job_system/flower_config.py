@@ -24,12 +24,16 @@ def login(settings: Settings) -> str:
     """
     if settings.flower.basic_auth:
         return settings.flower.basic_auth
-    return f"{USER}:{_kept_password(settings.paths.data)}"
+    return f"{USER}:{_kept_password(password_file(settings))}"
 
 
-def _kept_password(data: Path) -> str:
-    file = data / "flower.password"
-    data.mkdir(parents=True, exist_ok=True)
+def password_file(settings: Settings) -> Path:
+    """Where the made password is kept."""
+    return settings.paths.data / "flower.password"
+
+
+def _kept_password(file: Path) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".flower.password.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         return file.read_text("utf-8").strip()
@@ -52,12 +56,16 @@ def hide_arguments(task: Any) -> Any:
     return shown
 
 
-def options() -> dict[str, Any]:
-    """Flower's options by name. Raises ``CommandConfigurationError`` where no broker is known: nothing is made then."""
+def required() -> Settings:
+    """The settings, for a Flower that starts. Raises ``CommandConfigurationError`` where no broker is known."""
     try:
-        settings = require(load().settings, "redis")
+        return require(load().settings, "redis")
     except ConfigurationError as error:
         raise CommandConfigurationError(str(error)) from None
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Flower's options by name."""
     return {
         "address": settings.flower.host,
         "port": settings.flower.port,
@@ -71,10 +79,12 @@ def options() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """``basic_auth`` and the other options, read when they are asked for: importing this makes no password."""
+    """``basic_auth`` and the other options, read when they are asked for: importing the module makes no
+    password.
+    """
     if name.startswith("_"):
         raise AttributeError(name)
-    values = options()
+    values = options(load().settings)
     if name not in values:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return values[name]

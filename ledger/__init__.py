@@ -2,7 +2,7 @@
 
 from ledger.ledger import Ledger
 from ledger.letters import Letters
-from ledger.registry import LoginMemory, SourceRegistry
+from ledger.registry import SourceRegistry
 from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Ledger",
     "LedgerSnapshot",
     "Letters",
-    "LoginMemory",
     "Refusal",
     "SourceRegistry",
     "Standing",

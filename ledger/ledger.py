@@ -28,7 +28,7 @@ from ledger import health, letters
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
-from ledger.registry import Living, LoginMemory, SourceRegistry
+from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, trace_key
 from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
 from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
@@ -50,7 +50,6 @@ class Ledger:
         self._connection = Connection(jobs.broker_url)
         self.letters = letters.Letters(self._connection, jobs)
         self.sources = SourceRegistry(self._connection)
-        self.logins = LoginMemory(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

@@ -1,4 +1,4 @@
-"""What roles tell each other: which sources there are, which logins worked."""
+"""What roles tell each other: which of them live, and which sources there are."""
 
 from __future__ import annotations
 
@@ -65,21 +65,3 @@ class SourceRegistry:
             for text in texts
             if text is not None
         ]
-
-
-class LoginMemory:
-    """Which origins' logins worked lately: tells a protected image from a wrong login, over all processes."""
-
-    _KEPT = 86_400
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def note_success(self, origin: str) -> None:
-        """The login of an origin (scheme, host and port) was accepted now."""
-        self._connection.command("SET", f"{PREFIX}login:{origin}", "1", "EX", self._KEPT)
-
-    def succeeded_recently(self, origin: str, seconds: float) -> bool:
-        """Whether it was accepted within the last ``seconds`` (at most a day)."""
-        left = int(self._connection.command("PTTL", f"{PREFIX}login:{origin}"))
-        return left >= 0 and self._KEPT - left / 1000 <= seconds

@@ -104,9 +104,7 @@ def test_replaying_the_folder_again_adds_nothing(landed: House, folder: Path) ->
 
 
 def test_the_frames_of_a_video_land(landed: House, video: Path) -> None:
-    done = landed.run(
-        "replay", str(video), "--every", "2", "--speed", "100", "--name", "street", "--vsn", "R008", "--until-landed"
-    )
+    done = landed.run("replay", str(video), "--every", "2", "--speed", "100", "--vsn", "R008", "--until-landed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(landed.json("search", "cars in a street", "--vsn", "R008")["results"]) == 5
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -16,6 +18,7 @@ from job_system import flower_config
 from job_system.publish import publish_records
 from ledger import Ledger
 from settings import Settings, load
+from tests.fixtures.house import ROOT, clean_environment
 from tests.fixtures.redis import free_port, wait_until
 from tests.fixtures.workers import Commands, Process
 from tests.job_system.samples import image
@@ -92,3 +95,17 @@ def test_the_old_name_gives_the_login(commands: Commands) -> None:
     show = "from job_system.flower_config import basic_auth; print(basic_auth)"
     done = commands.run(sys.executable, "-c", show, FLOWER_BASIC_AUTH="me:secret")
     assert done.stdout.strip() == "['me:secret']"
+
+
+def test_the_login_can_be_read_where_no_broker_is_known(tmp_path: Path) -> None:
+    """`from job_system.flower_config import basic_auth` is what other programs in the field do."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from job_system.flower_config import basic_auth; print(len(basic_auth))"],
+        cwd=ROOT,
+        env=clean_environment(WEAVLOADER_DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr

@@ -1,4 +1,4 @@
-"""What roles share beside images: cursors, sources, logins, a lock, heartbeats, polls and numbers."""
+"""What roles share beside images: cursors, sources, a lock, heartbeats, polls and numbers."""
 
 from __future__ import annotations
 
@@ -59,15 +59,6 @@ def test_a_source_that_is_silent_is_gone(ledger: Ledger, valkey: Valkey) -> None
     wait_until(lambda: ledger.sources.all() == [make_address("living")])
     assert valkey.client.keys("weavloader:source:*") == ["weavloader:source:living"]
     assert valkey.client.zcard("weavloader:sources") == 1
-
-
-def test_a_login_is_remembered_for_a_while(ledger: Ledger) -> None:
-    origin = "https://storage.sagecontinuum.org"
-    assert not ledger.logins.succeeded_recently(origin, 3600)
-    ledger.logins.note_success(origin)
-    assert ledger.logins.succeeded_recently(origin, 3600)
-    assert not ledger.logins.succeeded_recently("https://elsewhere", 3600)
-    wait_until(lambda: not ledger.logins.succeeded_recently(origin, 0.02))
 
 
 def test_a_lock_has_one_holder(ledger: Ledger, jobs_settings: Jobs) -> None:

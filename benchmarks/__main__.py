@@ -1,6 +1,7 @@
-"""`python -m benchmarks [startup] [light] [setup] [--rounds N] [--pictures N]`; exit 1 when a figure is below its floor.
+"""`python -m benchmarks [startup] [light] [setup] [--rounds N] [--pictures N]`
 
-`setup` downloads and builds everything anew and takes many minutes: it runs only when it is named.
+Exit code 1 when a figure is below its floor. `setup` downloads and builds everything anew and takes many minutes: it
+runs only when it is named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 # make demo | test | check | bench | clean. See README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-CACHE ?= $(or $(WEAVLOADER_CACHE_DIR),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME)/weavloader,$(HOME)/.cache/weavloader))
 PYTHON ?= $(shell tools/find_python)
 VENV := .venv
 BIN := $(VENV)/bin

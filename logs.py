@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
@@ -115,8 +115,11 @@ def _passwords(secrets: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for secret in secrets:
         if "://" in secret:
-            password = urlsplit(secret).password or ""
-            found |= {password, unquote(password)}
+            for part in secret.split(";"):
+                url = urlsplit(part)
+                queries = [value for name, value in parse_qsl(url.query) if name.endswith("password")]
+                for password in (url.password or "", *queries):
+                    found |= {password, unquote(password)}
         else:
             found |= {secret, secret.partition(":")[2]}
     return {value for value in found if len(value) >= SHORTEST_SECRET}

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-if not all(map(find_spec, ("celery", "click", "numpy", "pydantic", "rich"))):
+if not all(map(find_spec, ("celery", "click", "numpy", "pydantic", "redis", "rich", "structlog", "weaviate"))):
     # Another Python than the project's own: hand over to that one.
     own = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
     if not own.exists() or Path(sys.prefix) == own.parent.parent:
@@ -21,6 +21,7 @@ import click
 
 from commands import finding, letters, looking, replaying, roles, running
 from errors import EXIT_FAILED, EXIT_OK, WeavloaderError
+from settings import environment_variable
 
 
 class HouseGroup(click.Group):
@@ -79,6 +80,11 @@ def main() -> int:
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
+        return EXIT_FAILED
+    except Exception as error:  # a fault of ours: one line for the user, the rest where it is asked for
+        if environment_variable("LOG_LEVEL").upper() == "DEBUG":
+            raise
+        click.echo(f"error: unexpected {type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)", err=True)
         return EXIT_FAILED
     return outcome if isinstance(outcome, int) else EXIT_OK
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -22,8 +23,11 @@ from pydantic.fields import FieldInfo
 
 from errors import ConfigurationError
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 PROJECT_ROOT = Path(__file__).resolve().parent
 STACK_FILE = "run/stack.json"
+#: What supervisord.conf gives a role to stop.
+LONGEST_STOP = 8
 
 
 def _split(value: object) -> object:
@@ -41,7 +45,10 @@ def _path(value: object) -> object:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Few = Annotated[int, Field(ge=0)]
 Delays = Annotated[tuple[Seconds, ...], BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Folder = Annotated[Path, BeforeValidator(_path)]
@@ -74,6 +81,7 @@ class Sage(Section):
     """The SAGE data stream."""
 
     user: str = setting("", "SAGE_USER", "login for the image storage; without it SAGE is not polled")
+    poll: bool = setting(True, "WEAVLOADER_SAGE_POLL", "poll SAGE (the demo does not, whatever login is set)")
     password: str = setting("", "SAGE_PASS", "password of that login", secret=True)
     query_url: str = setting(
         "https://data.sagecontinuum.org/api/v1/query", "WEAVLOADER_SAGE_QUERY_URL", "the data query API"
@@ -95,22 +103,22 @@ class Monitor(Section):
         300, "WEAVLOADER_START_BACK", "seconds before now at which a source's first poll begins"
     )
     overlap: Seconds = setting(900, "WEAVLOADER_OVERLAP", "seconds before the cursor that every poll reads again")
-    poll_busy: Seconds = setting(15, "WEAVLOADER_POLL_BUSY", "seconds between polls while there is data")
-    poll_idle: Seconds = setting(120, "WEAVLOADER_POLL_IDLE", "seconds between polls that an idle stream grows to")
+    poll_busy: Limit = setting(15, "WEAVLOADER_POLL_BUSY", "seconds between polls while there is data")
+    poll_idle: Limit = setting(120, "WEAVLOADER_POLL_IDLE", "seconds between polls that an idle stream grows to")
     manifest_ttl: Seconds = setting(3600, "WEAVLOADER_MANIFEST_TTL", "seconds for which a node's manifest is kept")
-    timeout: Seconds = setting(60, "WEAVLOADER_QUERY_TIMEOUT", "seconds that one query of a source may take")
+    timeout: Limit = setting(60, "WEAVLOADER_QUERY_TIMEOUT", "seconds that one query of a source may take")
 
 
 class Fetch(Section):
     """How images are fetched and what is accepted."""
 
-    timeout: Seconds = setting(
+    timeout: Limit = setting(
         60, "WEAVLOADER_FETCH_TIMEOUT", "seconds that fetching one image may take, redirects included"
     )
-    max_bytes: int = setting(64 * 2**20, "WEAVLOADER_MAX_IMAGE_BYTES", "largest image in bytes")
-    max_pixels: int = setting(100_000_000, "WEAVLOADER_MAX_IMAGE_PIXELS", "largest image in pixels (width x height)")
+    max_bytes: Count = setting(64 * 2**20, "WEAVLOADER_MAX_IMAGE_BYTES", "largest image in bytes")
+    max_pixels: Count = setting(100_000_000, "WEAVLOADER_MAX_IMAGE_PIXELS", "largest image in pixels (width x height)")
     formats: Words = setting(
-        ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"),
+        _FORMATS,
         "WEAVLOADER_IMAGE_FORMATS",
         "comma list of accepted image formats",
     )
@@ -119,8 +127,8 @@ class Fetch(Section):
         "WEAVLOADER_ALLOWED_HOSTS",
         "comma list of hosts that images may come from or be redirected to",
     )
-    max_redirects: int = setting(3, "WEAVLOADER_MAX_REDIRECTS", "redirects that are followed for one image")
-    connections_per_host: int = setting(32, "WEAVLOADER_CONNECTIONS_PER_HOST", "connections at once to one host")
+    max_redirects: Few = setting(3, "WEAVLOADER_MAX_REDIRECTS", "redirects that are followed for one image")
+    connections_per_host: Count = setting(32, "WEAVLOADER_CONNECTIONS_PER_HOST", "connections at once to one host")
 
 
 class Jobs(Section):
@@ -136,25 +144,27 @@ class Jobs(Section):
         "", "CELERY_RESULT_BACKEND", "where results are kept (the broker unless set)", secret=True
     )
     redis_port: Port = setting(6379, "WEAVLOADER_REDIS_PORT", "port of the embedded Valkey")
-    in_flight: int = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
-    prepare_threads: int = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
-    timeout: Seconds = setting(600, "WEAVLOADER_JOB_TIMEOUT", "seconds that one attempt at an image may take")
+    in_flight: Count = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
+    prepare_threads: Count = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
+    timeout: Limit = setting(600, "WEAVLOADER_JOB_TIMEOUT", "seconds that one attempt at an image may take")
     retry_delays: Delays = setting(
         (60, 120, 240), "WEAVLOADER_RETRY_DELAYS", "seconds before each retry; their number is the retries"
     )
     retry_cap: Seconds = setting(600, "WEAVLOADER_RETRY_CAP", "longest delay before a retry, jitter included")
-    retry_jitter: float = setting(
+    retry_jitter: Seconds = setting(
         0.2, "WEAVLOADER_RETRY_JITTER", "share of a delay that is random (0.2: up to 20% longer)"
     )
     pause: Seconds = setting(30, "WEAVLOADER_PAUSE", "seconds that a job waits while a part is unavailable")
-    lease: Seconds = setting(20, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out")
-    sweep: Seconds = setting(5, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
+    lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = setting(
+        20, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
+    )
+    sweep: Limit = setting(5, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
     lost_after: Seconds = setting(
         60,
         "WEAVLOADER_LOST_AFTER",
         "seconds by which a queued image may be overtaken before its message counts as lost",
     )
-    visibility_timeout: Seconds = setting(
+    visibility_timeout: Limit = setting(
         3600, "WEAVLOADER_VISIBILITY_TIMEOUT", "seconds after which the broker delivers an unacknowledged message again"
     )
     stop: Seconds = setting(
@@ -162,11 +172,11 @@ class Jobs(Section):
         "WEAVLOADER_STOP_SECONDS",
         "seconds for which a stopping worker lets its jobs finish before it hands them back",
     )
-    finished_days: float = setting(
+    finished_days: Limit = setting(
         30, "WEAVLOADER_FINISHED_DAYS", "days for which finished images are remembered in Redis"
     )
-    dead_letter_days: float = setting(30, "WEAVLOADER_DEAD_LETTER_DAYS", "days for which a dead letter is kept")
-    reprocess_days: float = setting(
+    dead_letter_days: Limit = setting(30, "WEAVLOADER_DEAD_LETTER_DAYS", "days for which a dead letter is kept")
+    reprocess_days: Seconds = setting(
         7, "WEAVLOADER_REPROCESS_DAYS", "days for which a transient dead letter is retried daily by itself"
     )
     allow_unsafe_redis: bool = setting(
@@ -191,7 +201,7 @@ class Triton(Section):
         "WEAVLOADER_EMBEDDER",
         "model that embeds: light_embedder, clip or align",
     )
-    timeout: Seconds = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
+    timeout: Limit = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
     repository: Folder = setting(
         "triton/models", "WEAVLOADER_MODEL_REPOSITORY", "model repository of the embedded Triton"
     )
@@ -211,10 +221,10 @@ class Weaviate(Section):
     api_key: str = setting("", "WEAVIATE_API_KEY", "its API key, where it asks for one", secret=True)
     secure: bool = setting(False, "WEAVLOADER_WEAVIATE_SECURE", "use TLS for HTTP and gRPC")
     collection: str = setting("HybridSearchExample", "WEAVLOADER_COLLECTION", "collection that images land in")
-    timeout: Seconds = setting(60, "WEAVLOADER_STORE_TIMEOUT", "seconds that one request to the store may take")
-    batch: int = setting(50, "WEAVLOADER_LANDING_BATCH", "most objects that land in one request")
+    timeout: Limit = setting(60, "WEAVLOADER_STORE_TIMEOUT", "seconds that one request to the store may take")
+    batch: Count = setting(50, "WEAVLOADER_LANDING_BATCH", "most objects that land in one request")
     linger: Seconds = setting(
-        0.02, "WEAVLOADER_LANDING_LINGER", "seconds that a landing waits for others to join its request"
+        0.1, "WEAVLOADER_LANDING_LINGER", "seconds that a landing waits for others to join its request"
     )
     bin: str = setting("", "WEAVIATE_BIN", "weaviate server binary to use for the embedded store")
     cluster_ports: Port = setting(
@@ -460,10 +470,16 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("SAGE_PASS", "SAGE_USER is set but SAGE_PASS is not")
     if settings.flower.basic_auth and ":" not in settings.flower.basic_auth:
         refuse("FLOWER_BASIC_AUTH", "it must be user:password")
-    if settings.jobs.in_flight < 1:
-        refuse("WEAVLOADER_IN_FLIGHT", "at least one image must be in flight")
+    unknown = [name for name in settings.fetch.formats if name.upper() not in _FORMATS]
+    if unknown or not settings.fetch.formats:
+        refuse("WEAVLOADER_IMAGE_FORMATS", f"{', '.join(unknown) or 'nothing'} is not among {', '.join(_FORMATS)}")
+    if settings.jobs.stop >= LONGEST_STOP:
+        refuse("WEAVLOADER_STOP_SECONDS", f"it must be below {LONGEST_STOP}, when a role that stops is ended by force")
     if settings.jobs.visibility_timeout <= settings.jobs.timeout:
         refuse("WEAVLOADER_VISIBILITY_TIMEOUT", "it must be longer than WEAVLOADER_JOB_TIMEOUT, else jobs run twice")
+
+
+_SECRET_QUERY = re.compile(r"(?<=[?&])((?:sentinel_)?password=)[^&;]*")
 
 
 def without_password(url: str) -> str:
@@ -475,7 +491,7 @@ def without_password(url: str) -> str:
             return part
         return urlunsplit(found._replace(netloc="***@" + found.netloc.rpartition("@")[2]))
 
-    return ";".join(hidden(part) for part in url.split(";"))
+    return _SECRET_QUERY.sub(r"\1***", ";".join(hidden(part) for part in url.split(";")))
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Moment(click.ParamType[datetime]):
         """The moment, in UTC."""
         if isinstance(value, datetime):
             return value
-        if age := re.fullmatch(r"(\d+)([smhd])", value):
+        if age := re.fullmatch(r"(\d{1,9})([smhd])", value):
             unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[age[2]]
             try:
                 return datetime.now(UTC) - timedelta(**{unit: int(age[1])})
@@ -47,7 +47,10 @@ class Moment(click.ParamType[datetime]):
             moment = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is neither a time (2026-05-01T12:00:00Z), a date nor an age (24h, 7d)", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        try:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is out of the range of dates", param, ctx)
 
 
 class Near(click.ParamType[tuple[float, float, float]]):
@@ -125,11 +128,13 @@ async def find(loaded: Settings, query: str, alpha: float, limit: int, filters: 
         return await store.search(query, vector, alpha=alpha, filters=filters, limit=limit)
 
 
-def read_picture(what: str) -> bytes | str:
-    """The bytes of a picture file, or an image's id."""
+def read_picture(what: str, most: int) -> bytes | str:
+    """The bytes of a picture file of at most so many, or an image's id."""
     path = Path(what)
     try:
         if path.is_file():
+            if path.stat().st_size > most:
+                raise WeavloaderError(f"{path} is larger than {most} bytes (WEAVLOADER_MAX_IMAGE_BYTES)")
             return path.read_bytes()
         return str(uuid.UUID(what))
     except OSError as error:
@@ -142,7 +147,7 @@ async def find_similar(loaded: Settings, what: str, limit: int, filters: SearchF
     """Pictures near a stored picture (by id) or a picture file."""
     from inference import ImagePreparer, open_embedder
 
-    given = read_picture(what)
+    given = read_picture(what, loaded.fetch.max_bytes)
     async with connected(loaded) as (connection, store):
         if isinstance(given, str):
             stored = await store.vector_of(given)

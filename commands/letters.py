@@ -12,7 +12,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
-from commands.shown import print_json
+from commands.shown import plain, print_json
 from errors import UsageError, WeavloaderError
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ def list_letters(cause: str | None, since: datetime | None, limit: int, as_json:
         return
     for letter in letters:
         when = datetime.fromtimestamp(letter.when, UTC)
-        click.echo(
-            f"{letter.task_id}  {when:%Y-%m-%dT%H:%M:%SZ}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
-        )
+        line = f"{letter.task_id}  {when:%Y-%m-%dT%H:%M:%SZ}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
+        click.echo(plain(line))
     click.echo(f"{len(letters)} of {count} dead letters")
 
 
@@ -84,11 +83,14 @@ def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_js
             ids = [letter.task_id for letter in ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)]
         records = ledger.letters.replay(ids)
         publish_records(celery_app, records)
-    missing = sorted(set(ids) - {record.id for record in records})
+        missing = sorted(set(ids) - {record.id for record in records})
+        unreadable = [task_id for task_id in missing if ledger.letters.get(task_id) is not None]
     if as_json:
         print_json({"replayed": [record.id for record in records], "missing": missing})
     else:
         click.echo(f"queued {len(records)} images again")
+    if unreadable:
+        raise WeavloaderError(f"the message held no image's record, so it cannot be replayed: {', '.join(unreadable)}")
     if missing and task_ids:
         raise WeavloaderError(f"no dead letter: {', '.join(missing)}")
 

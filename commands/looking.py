@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import closing
-from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -89,16 +88,18 @@ def settings_table() -> str:
 @click.command()
 def env() -> None:
     """Print the exports for redis-cli, celery and other tools: eval "$(python main.py env)"."""
+    from ledger import parse_broker_url
+
     loaded = configuration.require(configuration.load().settings, "redis")
-    url = urlsplit(loaded.jobs.broker_url)
+    address = parse_broker_url(loaded.jobs.broker_url)
     exports = {
         "CELERY_BROKER_URL": loaded.jobs.broker_url,
         "CELERY_RESULT_BACKEND": loaded.jobs.result_backend or loaded.jobs.broker_url,
-        "REDIS_URL": loaded.jobs.broker_url,
-        "REDIS_HOST": url.hostname or "localhost",
-        "REDIS_PORT": str(url.port or 6379),
-        "REDISCLI_AUTH": unquote(url.password) if url.password else "",
+        "REDISCLI_AUTH": address.password,
     }
+    if not address.master_name:  # which server is the master, redis-cli must ask the sentinels itself
+        host, port = address.hosts[0]
+        exports |= {"REDIS_URL": loaded.jobs.broker_url, "REDIS_HOST": host, "REDIS_PORT": str(port)}
     if loaded.triton.host:
         exports |= {"TRITON_HOST": loaded.triton.host, "TRITON_PORT": str(loaded.triton.port)}
     if loaded.weaviate.host:
@@ -111,7 +112,11 @@ def env() -> None:
     for name, value in exports.items():
         if value:
             click.echo(f"export {name}={shlex.quote(value)}")
-    click.echo('# redis-cli -u "$REDIS_URL" LLEN image_processing')
+    if address.master_name:
+        host, port = address.hosts[0]
+        click.echo(f"# redis-cli -h {host} -p {port} SENTINEL get-master-addr-by-name {address.master_name}")
+    else:
+        click.echo('# redis-cli -u "$REDIS_URL" LLEN image_processing')
 
 
 COMMANDS = (status, audit, config, env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import threading
 import time
 import urllib.error
@@ -33,7 +34,7 @@ class Probes:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="probes", daemon=True)
-        self._ledger = Ledger(settings.jobs)
+        self._opened: Ledger | None = None
         self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._models: tuple[Any, Any, Any] | None = None
         self._store: Any = None
@@ -57,7 +58,16 @@ class Probes:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._ledger.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _ledger(self) -> Ledger:
+        """Opened by the first that needs it. Raises ``ConfigurationError`` where no broker is known."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = Ledger(self._settings.jobs)
+            return self._opened
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, PartState]]) -> PartState:
         future = asyncio.run_coroutine_threadsafe(question(), self._loop)
@@ -70,12 +80,11 @@ class Probes:
     def redis(self) -> PartState:
         """A PING, and whether the server keeps what it is given."""
         url = self._settings.jobs.broker_url
-        address = without_password(url)
         if not url:
             return _missing("CELERY_BROKER_URL")
         began = time.perf_counter()
         self._ledger.check_server()
-        return PartState(True, f"answered in {1000 * (time.perf_counter() - began):.0f} ms", address)
+        return PartState(True, f"answered in {1000 * (time.perf_counter() - began):.0f} ms", without_password(url))
 
     def triton(self) -> PartState:
         """A tiny inference on the captioner and the embedder."""
@@ -116,7 +125,8 @@ class Probes:
         address = sage_address(self._settings.sage)
         assert address is not None
         began = time.perf_counter()
-        poller = Poller(self._settings.sage, self._settings.monitor)
+        quick = self._settings.monitor.model_copy(update={"timeout": PROBE_SECONDS})
+        poller = Poller(self._settings.sage, quick)
         page = poller.poll(address, time.time_ns() - 60_000_000_000)
         seconds = time.perf_counter() - began
         return PartState(True, f"{len(page.records)} images in the last minute, {seconds:.1f} s", address.query_url)
@@ -140,6 +150,8 @@ class Probes:
         """Whether at least one process of this role answers."""
 
         def ask() -> PartState:
+            if not self._settings.jobs.broker_url:
+                return _missing("CELERY_BROKER_URL")
             from job_system.inspection import role_state
 
             return role_state(self._ledger, name)
@@ -150,38 +162,52 @@ class Probes:
         """Whether the URL answers with one of the accepted codes."""
 
         def ask() -> PartState:
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this host's own
             try:
-                with urllib.request.urlopen(url, timeout=3) as answer:
+                with direct.open(url, timeout=3) as answer:
                     code = answer.status
             except urllib.error.HTTPError as refused:
                 code = refused.code
-            except OSError as error:
-                return PartState(False, f"{error}", url)
+            except (OSError, http.client.HTTPException) as error:
+                return PartState(False, f"no answer ({error})", url)
             return PartState(code in accepted, f"answered {code}", url)
 
         return ask
 
     def parts(self) -> Mapping[str, Callable[[], PartState]]:
         """The probes that tell whether images can be processed and found: what ``/ready`` needs."""
+        from sources import sage_address
+
         probes: dict[str, Callable[[], PartState]] = {
             "redis": self.redis,
             "triton": self.triton,
             "weaviate": self.weaviate,
         }
-        if self._settings.sage.user:
+        if sage_address(self._settings.sage) is not None:
             probes["sage"] = self.sage
         elif self._settings.jobs.broker_url and self.sage_is_polled():
             probes["sage"] = self.sage_polls
         for name in ("processor", "moderator", "cleaner", "scheduler", "stream"):
             probes[name] = self.role(name)
-        return {name: _told(name, probe) for name, probe in probes.items()}
+        return {name: _told(probe, self._address(name)) for name, probe in probes.items()}
+
+    def _address(self, part: str) -> str:
+        """Where a part is by the settings, '' where that is not known."""
+        triton, weaviate = self._settings.triton, self._settings.weaviate
+        known = {
+            "redis": without_password(self._settings.jobs.broker_url),
+            "triton": f"{triton.host}:{triton.port}" if triton.host else "",
+            "weaviate": f"{weaviate.host}:{weaviate.http_port}" if weaviate.host else "",
+            "sage": self._settings.sage.query_url,
+        }
+        return known.get(part, "")
 
     def all(self) -> dict[str, PartState]:
         """The state of every part, asked at the same time."""
         metrics, flower = self._settings.metrics, self._settings.flower
         probes = dict(self.parts())
-        probes["metrics"] = _told("metrics", self.endpoint(f"http://{metrics.host}:{metrics.port}/health"))
-        probes["flower"] = _told("flower", self.endpoint(f"http://{flower.host}:{flower.port}/", (200, 401)))
+        probes["metrics"] = self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health")
+        probes["flower"] = self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401))
         with ThreadPoolExecutor(len(probes)) as pool:
             return dict(zip(probes, pool.map(lambda probe: probe(), probes.values()), strict=True))
 
@@ -198,13 +224,21 @@ def _missing(name: str) -> PartState:
     return PartState(False, f"{name} is not set and no stack is running: start `python main.py up`", "")
 
 
-def _told(name: str, probe: Callable[[], PartState]) -> Callable[[], PartState]:
+def _host(listening: str) -> str:
+    """The host to ask where something listens on this address."""
+    if listening in ("0.0.0.0", "", "::"):
+        return "127.0.0.1" if listening != "::" else "[::1]"
+    return f"[{listening}]" if ":" in listening else listening
+
+
+def _told(probe: Callable[[], PartState], address: str) -> Callable[[], PartState]:
     """The probe, with an error of ours told as the part's state."""
 
     def ask() -> PartState:
         try:
-            return probe()
+            state = probe()
         except WeavloaderError as error:
-            return PartState(False, str(error), "")
+            return PartState(False, str(error), address)
+        return state if state.address else PartState(state.ok, state.detail, address)
 
     return ask

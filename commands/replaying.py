@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import settings as configuration
 from commands.shown import say
-from errors import UsageError, WeavloaderError
+from errors import PartUnavailable, UsageError, WeavloaderError
 from records import SourceAddress
 
 if TYPE_CHECKING:
@@ -107,10 +107,13 @@ class Landing:
         self.states = Counter[str]()
 
     def look(self) -> int:
-        """How many are done now. Asks for the images that are not, some hundred at a time, in the stream's order."""
+        """How many are done, as far as the ledger answers: it is asked for the others, in the stream's order."""
         while self._open:
             asked = self._open[:ASKED_AT_ONCE]
-            states = {image: standing.state for image, standing in self._ledger.standings(asked).items()}
+            try:
+                states = {image: standing.state for image, standing in self._ledger.standings(asked).items()}
+            except PartUnavailable:  # the broker starts again; the next look asks anew
+                break
             done = {image for image, state in states.items() if state in FINISHED}
             self.states.update(states[image] for image in done)
             self._open = [image for image in self._open if image not in done]

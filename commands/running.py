@@ -34,6 +34,7 @@ DEMO_DEFAULTS = {
     "WEAVLOADER_SWEEP": "2",
 }
 DEMO_INTERVAL = 0.02
+DEMO_COLLECTION = "WeavloaderDemo"
 
 
 def install_pictures(cache: Path, report: Callable[[str], None]) -> None:
@@ -87,15 +88,17 @@ def print_addresses(addresses: Mapping[str, str], new_login: str) -> None:
 def demo_settings() -> Loaded:
     """The settings with the demo's own defaults, exported so that the roles see the same.
 
-    The demo has a data folder of its own beside the user's and never polls SAGE's cloud.
+    The demo has a data folder of its own beside the user's, a collection of its own where a store is configured, and
+    never polls SAGE's cloud.
     """
     given = configuration.load()
     configuration.export("WEAVLOADER_DATA_DIR", str(configuration.demo_folder(given.settings.paths.data)))
     for name, value in DEMO_DEFAULTS.items():
         if given.origins[name] == "default":
             configuration.export(name, value)
-    for name in ("SAGE_USER", "SAGE_PASS"):
-        configuration.export(name, "")
+    configuration.export("WEAVLOADER_SAGE_POLL", "false")
+    if given.settings.weaviate.host and given.origins["WEAVLOADER_COLLECTION"] == "default":
+        configuration.export("WEAVLOADER_COLLECTION", DEMO_COLLECTION)
     return configuration.load()
 
 

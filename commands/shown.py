@@ -23,6 +23,11 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def plain(text: str) -> str:
+    """The text without what a terminal would obey: names and captions come from anywhere."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def results_text(results: Sequence[SearchResult]) -> str:
     """Ranked results: score, caption, then time, node, camera and link."""
     if not results:
@@ -32,9 +37,9 @@ def results_text(results: Sequence[SearchResult]) -> str:
         node = result.vsn or result.node or "unknown node"
         where = f"{node}, camera {result.camera}" if result.camera else node
         blocks.append(
-            f"{rank:>3}. {result.score:.3f}  {result.caption}\n"
-            f"            {result.captured_at}  {where}  {result.filename}\n"
-            f"            {result.link}"
+            f"{rank:>3}. {result.score:.3f}  {plain(result.caption)}\n"
+            f"            {plain(f'{result.captured_at}  {where}  {result.filename}')}\n"
+            f"            {plain(result.link)}"
         )
     return "\n".join(blocks)
 
@@ -51,6 +56,6 @@ def status_text(parts: Mapping[str, PartState]) -> str:
     """One line a part."""
     width = max((len(name) for name in parts), default=0)
     return "\n".join(
-        f"{'ok  ' if state.ok else 'DOWN'}  {name:<{width}}  {state.address or '-'}  {state.detail}"
+        f"{'ok  ' if state.ok else 'DOWN'}  {name:<{width}}  {state.address or '-'}  {plain(state.detail)}"
         for name, state in parts.items()
     )

@@ -1,5 +1,6 @@
 """Where each image is now: states, leases, dead letters and what the roles tell each other, all on Redis."""
 
+from ledger.connection import parse_broker_url
 from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.registry import SourceRegistry
@@ -14,4 +15,5 @@ __all__ = [
     "Refusal",
     "SourceRegistry",
     "Standing",
+    "parse_broker_url",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import settings
-from errors import PartUnavailable
+from errors import LoginRefused, PartUnavailable
 from records import (
     ImageRecord,
     Page,
@@ -27,13 +27,19 @@ from sources.transport import shown
 #: Where a replay serves its pictures; what follows is the picture's identity (content hash and relative path).
 REPLAY_PATH = "/api/v1/data/replay/"
 
+#: One poll covers the overlap and this much of what is new, in nanoseconds; half as much after each poll that failed.
+WINDOW_NS = 6 * 3600 * 10**9
+SHORTEST_NS = 300 * 10**9
+#: Share of the time that a query may take within which an answer is quick enough for a window of twice the length.
+QUICK = 0.25
+
 _META = ("filename", "vsn", "node", "camera", "host", "job", "plugin", "task", "zone")
 _INT64 = 2**63
 
 
 def sage_address(section: settings.Sage) -> SourceAddress | None:
-    """Where the SAGE cloud is; None without SAGE_USER, which means that it is not polled."""
-    if not section.user:
+    """Where the SAGE cloud is; None where it is not polled: without SAGE_USER, or switched off."""
+    if not (section.user and section.poll):
         return None
     return SourceAddress(
         name=SAGE,
@@ -52,9 +58,14 @@ class Poller:
         self._task_filter = sage.task_filter
         self._denied = frozenset(node.casefold() for node in sage.unallowed_nodes)
         self._timeout = monitor.timeout
+        self._overlap_ns = int(monitor.overlap * 1e9)
+        self._windows: dict[str, int] = {}
 
     def poll(self, address: SourceAddress, start_ns: int) -> Page:
         """What the source has from ``start_ns`` (nanoseconds since the epoch) on, oldest first.
+
+        After a gap that is a part only, up to the page's ``complete_ns``: some hours, fewer where the source could not
+        give so much in time, and more again where it was quick.
 
         Raises ``PartUnavailable``, ``LoginRefused`` or ``ConfigurationError``; then nothing of the answer counts. It
         runs an event loop of its own: inside a running one await ``poll_async()``.
@@ -65,10 +76,27 @@ class Poller:
         """See ``poll()``."""
         # A registered replay was asked for by the user: the filter that narrows the cloud's tasks is not for it.
         tasks = ".*" if address.local else self._task_filter
-        body = {"start": query_time(start_ns), "filter": {"task": tasks}}
-        collected = _Collector(address, self._denied)
-        async with open_session() as session:
-            await query(session, address, body, self._timeout, collected.add)
+        body: dict[str, Any] = {"start": query_time(start_ns), "filter": {"task": tasks}}
+        window = self._windows.get(address.name, WINDOW_NS)
+        # The monitor starts an overlap before its cursor: a window must reach beyond it to lead anywhere.
+        end = (start_ns + self._overlap_ns + window) // 1000 * 1000
+        new = time.time_ns() - start_ns - self._overlap_ns
+        # What is younger than the overlap may come late, and without an end what a node's clock put ahead comes too.
+        past = window + self._overlap_ns < new
+        if past:
+            body["end"] = query_time(end)
+        collected = _Collector(address, self._denied, end if past else None)
+        began = time.monotonic()
+        try:
+            async with open_session() as session:
+                await query(session, address, body, self._timeout, collected.add)
+        except LoginRefused:
+            raise
+        except PartUnavailable:
+            self._windows[address.name] = max(min(window, new) // 2, SHORTEST_NS)
+            raise
+        if time.monotonic() - began < self._timeout * QUICK:
+            self._windows[address.name] = min(window * 2, WINDOW_NS)
         return collected.page()
 
 
@@ -76,6 +104,7 @@ class Poller:
 class _Collector:
     address: SourceAddress
     denied: Collection[str]
+    end_ns: int | None = None
     records: list[ImageRecord] = field(default_factory=list)
     skipped: list[SkippedRecord] = field(default_factory=list)
     newest_ns: int | None = None
@@ -107,7 +136,7 @@ class _Collector:
         # A clock that is ahead somewhere must not carry the cursor past what is yet to come.
         newest = None if self.newest_ns is None else min(self.newest_ns, time.time_ns())
         self.records.sort(key=lambda record: record.captured_ns)
-        return Page(tuple(self.records), tuple(self.skipped), newest)
+        return Page(tuple(self.records), tuple(self.skipped), newest, self.end_ns)
 
 
 @dataclass(frozen=True, slots=True)

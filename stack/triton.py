@@ -97,7 +97,13 @@ def launch(
     }
     argv = [str(installed.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver")]
     argv += [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
-    argv += [f"--load-model={name}" for name in _models(settings, models)]
+    for name in _models(settings, models):
+        if not (section.repository / name / "config.pbtxt").is_file():
+            raise ConfigurationError(
+                f"there is no model {name!r} in the model repository {section.repository}: name another in"
+                " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
+            )
+        argv.append(f"--load-model={name}")
     libraries = [installed.packages / "nvidia_pytriton.libs", installed.libpython]
     environment = {
         # The backend's embedded interpreter finds its packages through the first python3 on PATH.

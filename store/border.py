@@ -105,11 +105,20 @@ def unavailable(address: str, detail: str) -> PartUnavailable:
     return PartUnavailable(PART, f"Weaviate at {address} is not reachable ({_line(detail)}): {hint}")
 
 
-def refused(address: str) -> PartUnavailable:
+class KeyRefused(PartUnavailable, ConfigurationError):
+    """The store refuses the API key.
+
+    A wrong setting, so a command ends with the configuration code; and no image's fault, so that jobs wait until the
+    key is right.
+    """
+
+    exit_code = ConfigurationError.exit_code
+    default_cause = "unauthorised"
+
+
+def refused(address: str) -> KeyRefused:
     """The store refuses the API key: jobs wait until it is right."""
-    return PartUnavailable(
-        PART, f"Weaviate at {address} refused the API key: check WEAVIATE_API_KEY", cause="unauthorised"
-    )
+    return KeyRefused(PART, f"Weaviate at {address} refused the API key: check WEAVIATE_API_KEY")
 
 
 def timed_out(address: str, seconds: float) -> TransientError:
@@ -178,8 +187,10 @@ def _of_status(error: Exception, text: str, address: str) -> WeavloaderError:
         return refused(address)
     if status in (429, 502, 503, 504):
         return PartUnavailable(PART, f"Weaviate at {address} cannot serve now (HTTP {status}): try again later")
-    if status == 400 and "Meta endpoint" in text:  # the first request: what a TLS port says to plain HTTP
-        return unavailable(address, "HTTP 400 from what may be a TLS port")
+    if "Meta endpoint" in text:  # the first request: a TLS port answers 400 to plain HTTP, a foreign server 404
+        return unavailable(
+            address, f"HTTP {status} from what may be {'a TLS port' if status == 400 else 'no Weaviate'}"
+        )
     if status in (400, 413, 422):
         return rejected(text)
     return explain(text, address)

@@ -88,6 +88,14 @@ def test_where_only_the_demo_runs_commands_find_the_demo(tmp_path: Path, nothing
         ({"SAGE_USER": "u"}, "SAGE_PASS"),
         ({"FLOWER_BASIC_AUTH": "nopassword"}, "FLOWER_BASIC_AUTH"),
         ({"WEAVLOADER_IN_FLIGHT": "0"}, "WEAVLOADER_IN_FLIGHT"),
+        ({"WEAVLOADER_PREPARE_THREADS": "0"}, "WEAVLOADER_PREPARE_THREADS"),
+        ({"WEAVLOADER_LEASE": "0"}, "WEAVLOADER_LEASE"),
+        ({"WEAVLOADER_LEASE": "inf"}, "WEAVLOADER_LEASE"),
+        ({"WEAVLOADER_LANDING_BATCH": "0"}, "WEAVLOADER_LANDING_BATCH"),
+        ({"WEAVLOADER_IMAGE_FORMATS": "FOO"}, "WEAVLOADER_IMAGE_FORMATS"),
+        ({"WEAVLOADER_IMAGE_FORMATS": ","}, "WEAVLOADER_IMAGE_FORMATS"),
+        ({"WEAVLOADER_MAX_IMAGE_BYTES": "-5"}, "WEAVLOADER_MAX_IMAGE_BYTES"),
+        ({"WEAVLOADER_STOP_SECONDS": "60"}, "WEAVLOADER_STOP_SECONDS"),
         ({"WEAVLOADER_VISIBILITY_TIMEOUT": "10"}, "WEAVLOADER_VISIBILITY_TIMEOUT"),
         ({"WEAVLOADER_SAGE_STORAGE_URL": "ftp://x"}, "WEAVLOADER_SAGE_STORAGE_URL"),
     ],
@@ -120,6 +128,8 @@ def test_no_secret_stands_in_an_error(nothing: Path) -> None:
     [
         ("redis://:pw@h:1/0", "redis://***@h:1/0"),
         ("redis://h:1/0", "redis://h:1/0"),
+        ("rediss://h:1/0?password=pw&x=1", "rediss://h:1/0?password=***&x=1"),
+        ("sentinel://h/0?master_name=m&sentinel_password=pw", "sentinel://h/0?master_name=m&sentinel_password=***"),
         ("sentinel://:pw@a:1;sentinel://:pw@b:2", "sentinel://***@a:1;sentinel://***@b:2"),
     ],
 )

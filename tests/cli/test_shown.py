@@ -1,0 +1,32 @@
+"""What people see."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+import pytest
+
+from commands.finding import Moment
+from commands.shown import results_text
+from records import SearchResult
+
+
+def test_what_a_terminal_would_obey_is_not_shown() -> None:
+    """Captions and names come from anywhere."""
+    evil = SearchResult("id", 1.0, "a \x1b[2Jcat\n", (), "\x07name", "http://x/\x9b", "V", "n", "c", "now")
+    text = results_text([evil])
+    assert [character for character in text if not character.isprintable() and character != "\n"] == []
+    assert text.count("\n") == 2
+
+
+def test_times_are_turned_into_utc() -> None:
+    moment = Moment().convert("2026-05-01T12:00:00+02:00", None, None)
+    assert (moment.isoformat(), moment.tzinfo) == ("2026-05-01T10:00:00+00:00", UTC)
+    assert Moment().convert("2026-05-01", None, None) == datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["soon", "9" * 5000 + "d", "999999999d", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError):
+        Moment().convert(text, None, None)

@@ -158,11 +158,21 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One poll of a source: what it gave and the newest time in it (None when it was empty)."""
+    """One poll of a source: what it gave and the newest time in it (None when it was empty).
+
+    ``complete_ns`` is given where the poll ended at a time in the past and there may be more after it: all that the
+    source has before that time has been given.
+    """
 
     records: tuple[ImageRecord, ...]
     skipped: tuple[SkippedRecord, ...]
     newest_ns: int | None
+    complete_ns: int | None = None
+
+    @property
+    def reached_ns(self) -> int | None:
+        """How far the source has been read; None where the poll does not tell."""
+        return max((ns for ns in (self.newest_ns, self.complete_ns) if ns is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

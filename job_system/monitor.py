@@ -30,9 +30,10 @@ def poll_sources(
 ) -> dict[str, Any]:
     """Poll every source once, each from its own cursor, one round at a time whoever starts it.
 
-    Returns ``{"sources": {name: {"found", "new", "skipped", "error"}}, "busy": bool}``; ``busy`` says that something
-    new came, or that another round is running. A source that cannot be reached is reported in its ``error`` and does
-    not keep the others from being polled.
+    Returns ``{"sources": {name: {"found", "new", "skipped", "error", "behind"}}, "busy": bool, "behind": bool}``;
+    ``behind`` says that a source has more to give at once, since a poll covers some hours at most, and ``busy`` that,
+    or that something new came, or that another round is running. A source that cannot be reached is reported in its
+    ``error`` and does not keep the others from being polled.
 
     Raises ``PartUnavailable`` when the ledger's or the queue's server is away: nothing is lost, because a cursor moves
     only after what stands before it is in the ledger.
@@ -45,7 +46,8 @@ def poll_sources(
             rounds[source.name] = done = _poll_source(ledger, source, section, poll, publish)
             ledger.note_poll(source.name, {**done, "when": time.time()})
     recorder.stream_health(not any(done["error"] for done in rounds.values()))
-    return {"sources": rounds, "busy": any(done["new"] for done in rounds.values())}
+    behind = any(done["behind"] for done in rounds.values())
+    return {"sources": rounds, "busy": behind or any(done["new"] for done in rounds.values()), "behind": behind}
 
 
 def _poll_source(
@@ -58,7 +60,7 @@ def _poll_source(
         recorder.error("source", error)
         word = "source paused" if isinstance(error, LoginRefused) else "source not polled"
         log.warning(word, source=source.name, error=str(error))
-        return {"found": 0, "new": 0, "skipped": 0, "error": str(error)}
+        return {"found": 0, "new": 0, "skipped": 0, "error": str(error), "behind": False}
     skipped = 0
     for start_at in range(0, len(page.skipped), BATCH):
         for left_out in ledger.record_skipped(page.skipped[start_at : start_at + BATCH]):
@@ -71,11 +73,12 @@ def _poll_source(
         for record in fresh:
             recorder.image_received(record)
         new += len(fresh)
-    if page.newest_ns is not None:  # a node's clock may be ahead, but nothing that is still to come may be passed over
-        ledger.move_cursor(source.name, min(page.newest_ns, time.time_ns()))
+    if page.reached_ns is not None:  # a node's clock may be ahead, but nothing that is still to come may be passed over
+        ledger.move_cursor(source.name, min(page.reached_ns, time.time_ns()))
     if new or skipped:
         log.info("source polled", source=source.name, found=len(page.records), new=new, skipped=skipped)
-    return {"found": len(page.records), "new": new, "skipped": skipped, "error": ""}
+    behind = page.complete_ns is not None
+    return {"found": len(page.records), "new": new, "skipped": skipped, "error": "", "behind": behind}
 
 
 def _start(ledger: Ledger, name: str, section: Monitor) -> int:

@@ -62,7 +62,11 @@ class Stream:
         log.info("stream stopped")
 
     def next_pause(self, pause: float, summary: dict[str, Any] | None) -> float:
-        """Seconds until the next round: ``poll_busy`` while something comes, growing to ``poll_idle`` when not."""
+        """Seconds until the next round: none while a source is behind, ``poll_busy`` while something comes, growing to
+        ``poll_idle`` when not.
+        """
+        if summary is not None and summary.get("behind"):
+            return 0.0
         busy, idle = self._settings.monitor.poll_busy, self._settings.monitor.poll_idle
         if summary is None or summary.get("busy") or not pause:
             return busy

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from celery import Task
 
@@ -12,6 +13,10 @@ from errors import WeavloaderError
 from job_system.app import celery_app
 from job_system.publish import publish_records
 from records import ImageRecord, Page, SourceAddress
+
+if TYPE_CHECKING:
+    from settings import Monitor, Sage
+    from sources import Poller
 
 log = logs.get(__name__)
 
@@ -26,14 +31,21 @@ def process_image_task(self: Task, record: dict[str, Any]) -> str:
     return str(self.app.runtime.process(record, self.request.id))
 
 
+@cache
+def _poller(sage: Sage, monitor: Monitor) -> Poller:
+    """One for all rounds of the process: it remembers how much a source can give at once. It holds nothing open."""
+    from sources import Poller
+
+    return Poller(sage, monitor)
+
+
 @celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
 def monitor_data_stream(self: Task) -> dict[str, Any]:
     """Poll every source once and queue what is new; see ``job_system.monitor.poll_sources`` for the summary."""
     from job_system.monitor import poll_sources
-    from sources import Poller
 
     runtime = self.app.runtime
-    poller = Poller(runtime.settings.sage, runtime.settings.monitor)
+    poller = _poller(runtime.settings.sage, runtime.settings.monitor)
 
     def poll(address: SourceAddress, start_ns: int) -> Page:
         page: Page = runtime.wait_for(poller.poll_async(address, start_ns))

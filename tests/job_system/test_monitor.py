@@ -14,9 +14,10 @@ from celery import Celery
 from errors import PartUnavailable
 from job_system.monitor import poll_sources
 from job_system.publish import publish_records
+from job_system.stream import Stream
 from ledger import Ledger
 from records import ImageRecord, Page, SourceAddress
-from settings import Monitor, Sage
+from settings import Monitor, Sage, Settings
 from sources import Poller
 from tests.fixtures.redis import Valkey, wait_until
 from tests.fixtures.sage import LocalSage
@@ -60,8 +61,8 @@ def test_what_is_new_is_queued_once_whatever_the_overlap_shows_again(
     for number in range(3):
         sage.upload(f"/{number}.jpg", now - number * SECOND)
     rounds = Rounds(ledger, app, sage.cloud)
-    assert rounds()["sources"]["sage"] == {"found": 3, "new": 3, "skipped": 0, "error": ""}
-    assert rounds()["sources"]["sage"] == {"found": 3, "new": 0, "skipped": 0, "error": ""}
+    assert rounds()["sources"]["sage"] == {"found": 3, "new": 3, "skipped": 0, "error": "", "behind": False}
+    assert rounds()["sources"]["sage"] == {"found": 3, "new": 0, "skipped": 0, "error": "", "behind": False}
     assert valkey.client.llen("image_processing") == 3
 
 
@@ -101,7 +102,7 @@ def test_a_page_of_denied_nodes_moves_the_cursor_and_queues_nothing(
     sage.upload("/1.jpg", now - 2 * SECOND)
     sage.upload("/2.jpg", now - SECOND)
     summary = Rounds(ledger, app, sage.cloud, denied=("W02F",))()
-    assert summary["sources"]["sage"] == {"found": 0, "new": 0, "skipped": 2, "error": ""}
+    assert summary["sources"]["sage"] == {"found": 0, "new": 0, "skipped": 2, "error": "", "behind": False}
     assert ledger.cursor("sage") == now - SECOND
     assert valkey.client.llen("image_processing") == 0
     assert ledger.audit().skipped == 2
@@ -117,6 +118,30 @@ def test_a_source_that_is_away_does_not_keep_the_others(sage: LocalSage, ledger:
     assert "gone" in summary["sources"]["gone"]["error"]
     assert ledger.cursor("gone") is None
     assert set(ledger.polls()) == {"gone", "sage"}
+
+
+def test_after_a_gap_rounds_follow_until_all_is_read_even_through_empty_windows(
+    sage: LocalSage, ledger: Ledger, app: Celery, valkey: Valkey
+) -> None:
+    now, hour = time.time_ns(), 3600 * SECOND
+    ledger.move_cursor("sage:first", now - 48 * hour)
+    ledger.move_cursor("sage", now - 24 * hour)
+    for back in (23, 3, 0):
+        sage.upload(f"/{back}.jpg", now - back * hour)
+    rounds = Rounds(ledger, app, sage.cloud)
+    summaries = [rounds()]
+    while summaries[-1]["behind"] and len(summaries) < 10:
+        summaries.append(rounds())
+    assert [summary["busy"] for summary in summaries] == [True] * len(summaries)
+    assert [summary["sources"]["sage"]["new"] for summary in summaries] == [1, 0, 0, 2]
+    assert ledger.cursor("sage") == now
+    assert valkey.client.llen("image_processing") == 3
+
+
+def test_a_stream_that_is_behind_is_polled_without_a_pause(ledger: Ledger, app: Celery) -> None:
+    stream = Stream(app, ledger, Settings())
+    assert stream.next_pause(15, {"busy": True, "behind": True}) == 0
+    assert stream.next_pause(0, {"busy": True, "behind": False}) == 15
 
 
 def test_a_queue_that_is_away_does_not_move_the_cursor(sage: LocalSage, ledger: Ledger, app: Celery) -> None:

@@ -27,10 +27,13 @@ from sources.replay import ReplayNode, ReplayPicture, ReplayServer, load_folder,
 from tests.fixtures.sage import LocalSage
 
 FETCH = settings.Fetch(timeout=10)
+HOUR_NS = 3600 * 10**9
 
 
 def poll(sage: LocalSage, sage_section: settings.Sage | None = None) -> Page:
-    return Poller(sage_section or settings.Sage(), settings.Monitor(timeout=10)).poll(sage.local, 0)
+    return Poller(sage_section or settings.Sage(), settings.Monitor(timeout=10)).poll(
+        sage.local, time.time_ns() - HOUR_NS
+    )
 
 
 async def ask(sage: LocalSage, **body: Any) -> list[dict[str, Any]]:
@@ -67,7 +70,7 @@ class TestStream:
     async def test_every_picture_is_fetched_as_it_is(self, some: Path, open_sage: Callable[..., LocalSage]) -> None:
         pictures = load_folder(some)
         sage = open_sage(pictures, interval=0)
-        page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, 0)
+        page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, time.time_ns() - HOUR_NS)
         fetcher = ImageFetcher(FETCH, lambda: [sage.local])
         fetched = [await fetcher.fetch(record) for record in page.records]
         await fetcher.close()
@@ -125,7 +128,7 @@ class TestStream:
             shutil.copy(photos / "page.png", tmp_path / name)
         pictures = load_folder(tmp_path)
         with LocalSage(pictures, interval=0) as sage:
-            page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, 0)
+            page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, time.time_ns() - HOUR_NS)
             assert [record.id for record in page.records] == [picture.id for picture in pictures]
             fetcher = ImageFetcher(FETCH, lambda: [sage.local])
             for record in page.records:
@@ -216,7 +219,9 @@ class TestProtocol:
     ) -> None:
         node = ReplayNode("R001", project="P", address="A", latitude=48.8, longitude=2.3, gps=gps)
         sage = open_sage([ReplayPicture(b"a.jpg", "0" * 64, node, "c", lambda: b"")], interval=0)
-        (record,) = (await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, 0)).records
+        (record,) = (
+            await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, time.time_ns() - HOUR_NS)
+        ).records
         places = NodePlaces(settings.Monitor(), lambda: [sage.local])
         place = await places.locate(record)
         await places.close()
@@ -301,7 +306,7 @@ class TestVideo:
     async def test_frames_are_served_to_many_at_once(self, video: Path) -> None:
         pictures = load_video(video, 0.2)
         with LocalSage(pictures, interval=0) as sage:
-            page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, 0)
+            page = await Poller(settings.Sage(), settings.Monitor()).poll_async(sage.local, time.time_ns() - HOUR_NS)
             fetcher = ImageFetcher(FETCH, lambda: [sage.local])
             fetched = await asyncio.gather(*(fetcher.fetch(record) for record in page.records))
             await fetcher.close()

@@ -55,6 +55,12 @@ local function enqueue(id, record, at)
   call('ZADD', QUEUED, at, id)
 end
 
+-- Puts an image into the queue that was there before: 'again' says that older messages of it may be about.
+local function enqueue_again(id, record, at)
+  enqueue(id, record, at)
+  call('HSET', image(id), 'again', 1)
+end
+
 -- Ends a leased image.
 local function finish(id, letter)
   call('ZREM', LEASED, id)

@@ -2,7 +2,7 @@
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
-local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'deaths', 'token')
+local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'deaths', 'token', 'again')
 local state, attempts, deaths = now[1], tonumber(now[3] or 0), tonumber(now[4] or 0)
 
 if not state then
@@ -26,7 +26,8 @@ elseif state == 'leased' then
 else
   local queued_at = tonumber(call('ZSCORE', QUEUED, id) or 0)
   call('ZREM', QUEUED, id)
-  if queued_at <= at and queued_at > tonumber(call('GET', OVERTAKEN) or 0) then
+  -- An image that was queued again may have come by an older message, which says nothing of the newer one's place.
+  if not now[6] and queued_at <= at and queued_at > tonumber(call('GET', OVERTAKEN) or 0) then
     call('SET', OVERTAKEN, queued_at)
   end
 end

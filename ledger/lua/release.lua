@@ -5,6 +5,6 @@ if not owned(id, ARGV[2]) then
 end
 call('ZREM', LEASED, id)
 call('HDEL', image(id), 'token', 'owner')
-call('HSET', image(id), 'state', 'queued')
+call('HSET', image(id), 'state', 'queued', 'again', 1)
 call('ZADD', QUEUED, clock(), id)
 return 1

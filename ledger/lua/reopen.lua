@@ -7,7 +7,7 @@ for i = 1, #ARGV, 2 do
   if mark and STATES[mark:sub(1, 1)] == 'landed' then
     remove_trace(id)
     call('HINCRBY', COUNTS, 'landed', -1)
-    enqueue(id, ARGV[i + 1], at)
+    enqueue_again(id, ARGV[i + 1], at)
     queued[#queued + 1] = (i - 1) / 2
   end
 end

@@ -7,7 +7,7 @@ for i = 1, #ARGV, 2 do
   local died = call('ZSCORE', DEAD_TRANSIENT, id)
   if remove_letter(id) then
     remove_trace(id)
-    enqueue(id, ARGV[i + 1], at)
+    enqueue_again(id, ARGV[i + 1], at)
     if died then
       call('HSET', image(id), 'died', died)
     end

@@ -21,7 +21,7 @@ local function queue(id, from)
   local record = call('HGET', image(id), 'record')
   if record then -- without it somebody removed the image's hash: the audit's difference shows it
     call('HDEL', image(id), 'token', 'owner')
-    call('HSET', image(id), 'state', 'queued')
+    call('HSET', image(id), 'state', 'queued', 'again', 1)
     if from == LEASED then
       call('HINCRBY', image(id), 'deaths', 1)
     end
@@ -31,12 +31,9 @@ local function queue(id, from)
   end
 end
 
--- 1. What waits and is due.
-for _, id in ipairs(head(WAITING, '-inf', at)) do
-  queue(id, WAITING)
-end
+-- What waits and is due comes last: thousands may be so again and again, and would leave no room for the others.
 
--- 2. Leases that ran out. Their owners could not renew them while the server was down: after its start they get the
+-- 1. Leases that ran out. Their owners could not renew them while the server was down: after its start they get the
 -- length of a lease to do so. A lease from before the clock was set back would last too long: it begins now.
 local uptime = tonumber(call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
 if uptime + at - clock() > lease then
@@ -48,7 +45,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', LEASED, '(' .. (at + 2 * lease), '+inf
   call('ZADD', LEASED, at + lease, id)
 end
 
--- 3. Lost messages. The broker's list is first in, first out: an image that is still queued while one queued
+-- 2. Lost messages. The broker's list is first in, first out: an image that is still queued while one that came new
 -- lost_after later has been leased, or while the list is empty for lost_after, has no message any more (or one that a
 -- worker holds back; a second one is harmless). A time in the future is from before the clock was set back.
 local oldest = tonumber(call('GET', OVERTAKEN) or 0)
@@ -64,5 +61,10 @@ for _, id in ipairs(head(QUEUED, '-inf', '(' .. (oldest - lost_after))) do
 end
 for _, id in ipairs(head(QUEUED, '(' .. (at + lost_after), '+inf')) do
   queue(id, QUEUED)
+end
+
+-- 3. What waits and is due.
+for _, id in ipairs(head(WAITING, '-inf', at)) do
+  queue(id, WAITING)
 end
 return publish

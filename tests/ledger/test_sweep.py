@@ -12,7 +12,7 @@ from ledger import Ledger
 from records import AuditCounts
 from settings import Jobs
 from tests.fixtures.redis import Valkey, running_valkey
-from tests.ledger.samples import make_record, make_records, refused, state, take
+from tests.ledger.samples import bury, make_record, make_records, refused, state, take
 
 QUEUED = "weavloader:queued"
 
@@ -92,6 +92,40 @@ def test_a_long_queue_is_not_lost(ledger: Ledger, busy: Valkey) -> None:
     assert ledger.sweep() == []
 
 
+@pytest.mark.parametrize("again", ["swept", "released", "expired", "waited", "replayed", "reopened"])
+def test_an_image_that_was_queued_again_and_comes_first_makes_no_other_look_lost(
+    ledger: Ledger, busy: Valkey, again: str
+) -> None:
+    """An older message of it stood before the backlog, as one that the broker restored to the list's front."""
+    records = make_records(1000)
+    first, others = records[0], records[1:]
+    if again == "swept":
+        ledger.record([first])
+        age(busy, {first.id: -3600})
+        assert ledger.sweep() == [first]
+    elif again == "released":
+        ledger.release(take(ledger, first))
+    elif again == "expired":
+        take(ledger, first)
+        assert ledger.sweep(now=time.time() + 60) == [first]
+    elif again == "waited":
+        ledger.wait(take(ledger, first), time.time() - 1, spend_attempt=False, reason="paused")
+        assert ledger.sweep() == [first]
+    elif again == "replayed":
+        bury(ledger, first)
+        assert ledger.letters.replay([first.id]) == [first]
+    else:
+        ledger.land(take(ledger, first))
+        assert ledger.reopen([first]) == [first]
+    ledger.record(others)
+    age(busy, {first.id: 0.1} | {record.id: 3600 - number for number, record in enumerate(others)})
+    lease = take(ledger, first)
+    assert ledger.sweep() == []
+    ledger.land(lease)
+    take(ledger, others[0])
+    assert ledger.sweep() == []
+
+
 def test_an_old_image_has_lost_its_message_when_the_list_is_empty(ledger: Ledger, valkey: Valkey) -> None:
     """On an idle stream nothing is leased later: the monitor died between recording and publishing."""
     old, young = make_records(2)
@@ -109,6 +143,22 @@ def test_a_sweep_returns_at_most_so_many(ledger: Ledger) -> None:
     sweeps = [ledger.sweep(limit=10) for _ in range(4)]
     assert [len(sweep) for sweep in sweeps] == [10, 10, 5, 0]
     assert sorted(record.id for sweep in sweeps for record in sweep) == sorted(record.id for record in records)
+
+
+def test_thousands_that_are_due_leave_room_for_dead_owners_and_lost_messages(
+    ledger: Ledger, busy: Valkey, jobs_settings: Jobs
+) -> None:
+    *paused, expired, lost, overtaking = make_records(28)
+    for record in paused:
+        ledger.wait(take(ledger, record), time.time() - 1, spend_attempt=False, reason="paused")
+    take(ledger, expired)
+    busy.client.zadd("weavloader:leased", {expired.id: time.time() - 1})
+    ledger.record([lost, overtaking])
+    age(busy, {lost.id: 90, overtaking.id: 5})
+    take(ledger, overtaking)
+    found = ledger.sweep(limit=10)
+    assert found[:2] == [expired, lost]
+    assert len(found) == 10
 
 
 def test_a_clock_set_back_makes_no_queued_image_look_lost(ledger: Ledger, busy: Valkey) -> None:

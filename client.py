@@ -26,7 +26,7 @@ from weaviate.collections.collection import CollectionAsync
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
-from errors import PartUnavailable, PermanentError, WeavloaderError
+from errors import ConfigurationError, PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
 from settings import Weaviate
 from store.grouping import Groups
@@ -67,7 +67,7 @@ class WeaviateStore:
     Making it costs nothing: the first call connects and sees to the schema, and so does the next one after that
     failed. A server that went away is found again by the same object. Every method raises ``PartUnavailable`` when
     the server cannot serve (away, API key refused, read-only), ``TransientError`` (``store_timeout``, ``store_error``)
-    when it failed, and ``ConfigurationError`` for a collection that is not ours.
+    when it failed, and ``ConfigurationError`` for a collection that is not ours (and where no host is set, when made).
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class WeaviateStore:
         self._section = section
         self._observe = observe
         self._migrations = migrations
-        self._host = section.host or "127.0.0.1"
+        if not section.host:
+            raise ConfigurationError("WEAVIATE_HOST is not set: set it, or start `python main.py up` first.")
+        self._host = section.host
         self.address = f"{'https' if section.secure else 'http'}://{self._host}:{section.http_port}"
         self._client: weaviate.WeaviateAsyncClient | None = None
         self._collection: Collection | None = None

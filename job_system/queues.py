@@ -26,14 +26,15 @@ ROUTES = {
 
 @dataclass(frozen=True)
 class Role:
-    """A kind of worker: its name (that of its nodes), its queue and its tag in the logs."""
+    """A kind of worker: its name (that of its nodes), its queue, its tag in the logs, and the parts it must know."""
 
     name: str
     queue: str
     tag: str
+    parts: tuple[str, ...] = ("redis",)
 
 
-PROCESSOR = Role("processor", IMAGES, "PROCESSOR")
+PROCESSOR = Role("processor", IMAGES, "PROCESSOR", ("redis", "triton", "weaviate"))
 MODERATOR = Role("moderator", MONITORING, "MODERATOR")
 CLEANER = Role("cleaner", CLEANUP, "CLEANER")
 ROLES = (PROCESSOR, MODERATOR, CLEANER)

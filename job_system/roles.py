@@ -20,18 +20,18 @@ CLEANER_THREADS = 3
 
 def run_processor() -> None:
     """Caption, embed and land the images of the queue."""
-    settings = require(load().settings, "redis", "triton", "weaviate")
+    settings = require(load().settings, *PROCESSOR.parts)
     _work(settings, PROCESSOR, settings.jobs.in_flight)
 
 
 def run_moderator() -> None:
     """Poll the sources when the stream asks for it."""
-    _work(require(load().settings, "redis"), MODERATOR, MODERATOR_THREADS)
+    _work(require(load().settings, *MODERATOR.parts), MODERATOR, MODERATOR_THREADS)
 
 
 def run_cleaner() -> None:
     """Sweep the ledger, archive, look after dead letters and health."""
-    _work(require(load().settings, "redis"), CLEANER, CLEANER_THREADS)
+    _work(require(load().settings, *CLEANER.parts), CLEANER, CLEANER_THREADS)
 
 
 def run_scheduler() -> None:

@@ -21,7 +21,7 @@ from job_system.app import celery_app
 from job_system.queues import CLEANER, MODERATOR, PROCESSOR, ROLES, Role
 from ledger import Ledger
 from metrics import recorder
-from settings import Logging, Settings, load
+from settings import Logging, Settings, load, require
 
 log = logs.get(__name__)
 
@@ -84,7 +84,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _begin(sender: Any = None, **_: Any) -> None:
-    """Check the server before anything is taken from it; a worker that must not start ends with one line."""
+    """Check server and settings before anything is taken from a queue; who must not start ends with one line."""
     global _tag
     settings = load().settings
     role = role_of(set(celery_app.amqp.queues.consume_from))
@@ -93,6 +93,7 @@ def _begin(sender: Any = None, **_: Any) -> None:
     try:
         with Ledger(settings.jobs) as ledger:
             remarks = ledger.check_server()
+        require(settings, *role.parts)
     except (ConfigurationError, PartUnavailable) as error:
         print(f"Error: {error}", file=sys.stderr)
         # SystemExit is the one thing that Celery lets a signal's handler raise

@@ -70,6 +70,20 @@ def test_a_role_without_its_parts_says_which_settings_are_missing(brokerless: Co
     assert "TRITON_HOST, WEAVIATE_HOST are not set" in done.stderr
 
 
+def test_a_worker_of_images_without_its_parts_ends_with_4_and_one_line(brokerless: Commands, valkey: Valkey) -> None:
+    done = brokerless.run(CELERY, "-A", "job_system", "worker", CELERY_BROKER_URL=valkey.url)
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: TRITON_HOST, WEAVIATE_HOST are not set")
+    assert len((done.stdout + done.stderr).strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("queue", ["cleanup", "data_monitoring"])
+def test_a_worker_of_other_queues_needs_the_broker_only(brokerless: Commands, valkey: Valkey, queue: str) -> None:
+    worker = brokerless.celery("job_system", "worker", f"--queues={queue}", CELERY_BROKER_URL=valkey.url)
+    worker.says("worker ready")
+    assert worker.stop() == 0
+
+
 def test_a_plain_worker_takes_all_queues_with_threads(commands: Commands) -> None:
     worker = commands.celery("job_system", "worker", WEAVLOADER_IN_FLIGHT="7")
     worker.says("worker ready")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from client import WeaviateStore
-from errors import PartUnavailable, TransientError
+from errors import ConfigurationError, PartUnavailable, TransientError
 from settings import Weaviate
 from stack.weaviate import Installed
 from tests.fixtures.weaviate import WeaviateServer, weaviate_settings
@@ -200,7 +200,12 @@ async def test_the_canary_of_a_wrong_key_says_so(collection: Weaviate):
 
 
 async def test_making_a_store_opens_nothing():
-    WeaviateStore(weaviate_settings().weaviate)
+    WeaviateStore(weaviate_settings(host="127.0.0.1").weaviate)
+
+
+async def test_a_store_without_a_host_names_the_setting():
+    with pytest.raises(ConfigurationError, match="WEAVIATE_HOST is not set"):
+        WeaviateStore(Weaviate())
 
 
 async def test_an_old_server_key_that_changes_meanwhile_is_refused_and_heard(own: WeaviateServer):

@@ -61,7 +61,7 @@ def _scraped(name: str, unit: str, help: str, *labels: str) -> Metric:
 # Tasks and the Celery workers of this host
 TASKS = _counter("tasks_total", "tasks", "Attempts at tasks that ended, by outcome", "task", "queue", "outcome")
 TASK_DURATION = _seconds(
-    "task_duration_seconds", "Time of one attempt at a task", "task", "queue", "outcome", buckets=LONG
+    "tasks_duration_seconds", "Time of one attempt at a task", "task", "queue", "outcome", buckets=LONG
 )
 TASKS_RETRIED = _counter("tasks_retried_total", "tasks", "Retries of tasks, by reason", "task", "retry_reason")
 CELERY_WORKERS = _scraped("celery_workers", "processes", "Living Celery workers of this host, by role", "worker_type")

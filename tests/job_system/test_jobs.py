@@ -304,7 +304,7 @@ def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: 
     for outcome, number in {"landed": 3, "failure": 1, "skipped": 1, "waiting": 1}.items():
         labels = {"task": "process_image_task", "queue": "image_processing", "outcome": outcome}
         assert count("weavloader_tasks_total", **labels) == number
-        assert count("weavloader_task_duration_seconds_count", **labels) == number
+        assert count("weavloader_tasks_duration_seconds_count", **labels) == number
     retry = {"task": "process_image_task", "retry_reason": "triton_unavailable"}
     assert count("weavloader_tasks_retried_total", **retry) == 1
     assert count("weavloader_tasks_dead_lettered_total", cause="not_an_image", kind="permanent") == 1

@@ -18,7 +18,7 @@ from tests.metrics.conftest import Role
 # What dashboards and alerts in the field ask for.
 IN_THE_FIELD = {
     "tasks_total": ("task", "queue", "outcome"),
-    "task_duration_seconds": ("task", "queue", "outcome"),
+    "tasks_duration_seconds": ("task", "queue", "outcome"),
     "tasks_retried_total": ("task", "retry_reason"),
     "queue_size": ("queue_name",),
     "dlq_size": (),

@@ -39,8 +39,8 @@ def test_processes_of_a_host_add_up(start_role: Start, place: Path) -> None:
     for _ in range(2):
         start_role("processor").do("task_ended", "t", "q", "success", 0.5)
     assert value(place, "tasks_total", task="t", queue="q", outcome="success") == 2
-    assert value(place, "task_duration_seconds_sum", task="t", queue="q", outcome="success") == 1.0
-    assert value(place, "task_duration_seconds_bucket", task="t", queue="q", outcome="success", le="0.5") == 2
+    assert value(place, "tasks_duration_seconds_sum", task="t", queue="q", outcome="success") == 1.0
+    assert value(place, "tasks_duration_seconds_bucket", task="t", queue="q", outcome="success", le="0.5") == 2
 
 
 def test_counters_and_histograms_never_fall_when_a_process_is_killed(start_role: Start, place: Path) -> None:
@@ -49,9 +49,9 @@ def test_counters_and_histograms_never_fall_when_a_process_is_killed(start_role:
     role.kill()
     for _ in range(2):  # before and after the dead one's files are merged
         assert value(place, "tasks_total", task="t", queue="q", outcome="success") == 1
-        assert value(place, "task_duration_seconds_count", task="t", queue="q", outcome="success") == 1
-        assert value(place, "task_duration_seconds_bucket", task="t", queue="q", outcome="success", le="0.25") == 0
-        assert value(place, "task_duration_seconds_bucket", task="t", queue="q", outcome="success", le="1.0") == 1
+        assert value(place, "tasks_duration_seconds_count", task="t", queue="q", outcome="success") == 1
+        assert value(place, "tasks_duration_seconds_bucket", task="t", queue="q", outcome="success", le="0.25") == 0
+        assert value(place, "tasks_duration_seconds_bucket", task="t", queue="q", outcome="success", le="1.0") == 1
         folder.sweep(place)
     start_role("processor").do("task_ended", "t", "q", "success", 0.5)
     assert value(place, "tasks_total", task="t", queue="q", outcome="success") == 2

@@ -61,7 +61,7 @@ def test_prometheus_scrapes_it_and_answers_queries(port: int, debian: Callable[[
         (tasks,) = eventually(lambda: ask('weavloader_tasks_total{outcome="success"}'), 30)
         assert tasks["metric"]["queue"] == "image_processing"
         assert tasks["value"][1] == "1"
-        (median,) = ask("histogram_quantile(0.5, weavloader_task_duration_seconds_bucket)")
+        (median,) = ask("histogram_quantile(0.5, weavloader_tasks_duration_seconds_bucket)")
         assert 0.25 <= float(median["value"][1]) <= 0.5
         assert [part["value"][1] for part in ask("weavloader_component_health")] == ["1"]
     finally:

@@ -1,4 +1,6 @@
-"""The Celery app. Importing it costs no Redis and no settings: both come when its configuration is first needed."""
+"""The Celery app. Importing it costs no Redis and no settings: those come when its configuration is first needed, and
+the broker is asked for when a connection or one of ``celery``'s commands is.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,28 @@ class SettingsLoader(AppLoader):  # type: ignore[misc]
     """Reads Celery's configuration from the project's settings when it is first needed."""
 
     def read_configuration(self, env: str = "") -> dict[str, Any]:
-        """The configuration. Raises ``CommandConfigurationError`` where no broker is known or a setting is wrong."""
-        from job_system.celery_config import configuration
-        from settings import load, require
+        """The configuration, without a broker where none is known yet. Raises ``CommandConfigurationError`` where a
+        setting is wrong.
+        """
+        return _configuration()
 
-        try:
-            return configuration(require(load().settings, "redis"))
-        except ConfigurationError as error:
-            raise CommandConfigurationError(str(error)) from None
+
+def _configuration(*parts: str) -> dict[str, Any]:
+    from job_system.celery_config import configuration
+    from settings import load, require
+
+    try:
+        return configuration(require(load().settings, *parts))
+    except ConfigurationError as error:
+        raise CommandConfigurationError(str(error)) from None
 
 
 class WeavloaderCelery(Celery):  # type: ignore[misc]
-    """The app, with what the tasks of one process share at ``app.runtime``."""
+    """The app, with what the tasks of one process share at ``app.runtime``.
+
+    Queues, routes and schedule can be read without a broker. Whatever needs one raises ``CommandConfigurationError``
+    where none is known; where one became known since the configuration was read, it is used.
+    """
 
     #: What opens the adapters; the real ones unless set.
     open_ports: PortsOpener | None = None
@@ -53,6 +65,25 @@ class WeavloaderCelery(Celery):  # type: ignore[misc]
 
                 self._runtime = Runtime(load().settings, self.open_ports or OpenPorts.open)
             return self._runtime
+
+    def find_broker(self) -> None:
+        """See that the configuration has its broker. Raises ``CommandConfigurationError`` where none is known."""
+        if not self.conf["broker_url"]:
+            self.conf.update(_configuration("redis"))
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        """A connection to the broker, to take messages from it."""
+        self.find_broker()
+        return super().connection_for_read(url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """A connection to the broker, to send messages to it."""
+        self.find_broker()
+        return super().connection_for_write(url, **options)
+
+    def _get_backend(self) -> Any:
+        self.find_broker()
+        return super()._get_backend()
 
     def hand_back(self) -> None:
         """Stop what this process has in flight and hand it back; see ``Runtime.hand_back``."""
@@ -75,4 +106,15 @@ def _after_fork() -> None:
 
 os.register_at_fork(after_in_child=_after_fork)
 
+
+def _before_command(context: click.Context, _option: click.Parameter, _value: object) -> None:
+    if not context.resilient_parsing:
+        context.obj.app.find_broker()
+
+
 celery_app = WeavloaderCelery("weavloader", loader=SettingsLoader, include=["job_system.tasks", "job_system.hooks"])
+# Celery adds these options to all of its commands, its plug-ins' too, and click calls back even where none is given:
+# each command asks for the broker before it does or says anything.
+celery_app.user_options["preload"].add(
+    click.Option(["--broker-is-known"], is_flag=True, hidden=True, expose_value=False, callback=_before_command)
+)

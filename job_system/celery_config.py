@@ -11,7 +11,7 @@ from kombu.entity import Queue
 
 from job_system.queues import CLEANUP, IMAGES, MONITORING, ROUTES, TASKS
 from ledger.connection import parse_broker_url
-from settings import Settings
+from settings import Jobs, Settings
 
 #: Seconds without an answer after which a connection to the broker counts as dead.
 SOCKET_SECONDS = 15
@@ -24,7 +24,7 @@ RESULT_SECONDS = 3600
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """What Celery is told. The broker's URL must be known."""
+    """What Celery is told. Without a broker's URL: all that can be told without one."""
     jobs = settings.jobs
     transport: dict[str, Any] = {
         "visibility_timeout": jobs.visibility_timeout,
@@ -35,14 +35,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # a message that lost its worker shows up soon after its visibility timeout (the ledger is quicker anyway)
         "unacked_restore_interval": 10,
     }
-    backend = jobs.result_backend or jobs.broker_url
     config: dict[str, Any] = {
-        "broker_url": jobs.broker_url,
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": SOCKET_SECONDS,
-        "result_backend": backend,
         "result_expires": RESULT_SECONDS,
         "redis_socket_keepalive": True,
         "redis_backend_health_check_interval": SOCKET_SECONDS,
@@ -80,7 +77,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "beat_scheduler": "job_system.scheduler:OneScheduler",
         "beat_max_loop_interval": SCHEDULER_TICK_SECONDS,
         "beat_schedule": schedule(settings),
-        "redbeat_redis_url": jobs.broker_url,
         "redbeat_redis_options": {
             "socket_keepalive": True,
             "socket_timeout": SOCKET_SECONDS,
@@ -89,6 +85,15 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "redbeat_lock_timeout": SCHEDULER_LOCK_SECONDS,
         "redbeat_key_prefix": "weavloader:beat:",
     }
+    if jobs.broker_url:
+        _add_servers(config, jobs)
+    return config
+
+
+def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
+    backend = jobs.result_backend or jobs.broker_url
+    config |= {"broker_url": jobs.broker_url, "result_backend": backend, "redbeat_redis_url": jobs.broker_url}
+    transport = config["broker_transport_options"]
     address = parse_broker_url(jobs.broker_url)
     if address.master_name:
         config["broker_url"] = _without_query(jobs.broker_url)
@@ -114,7 +119,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         }
     if kept.tls and "ssl_cert_reqs" not in backend:
         config["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return config
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import logs
-from errors import LoginRefused, WeavloaderError
+from errors import WeavloaderError
+from job_system.pauses import LOOK_SECONDS
 from ledger import Ledger
 from metrics import recorder
 from records import ImageRecord, Page, SourceAddress
@@ -33,7 +34,7 @@ def poll_sources(
     Returns ``{"sources": {name: {"found", "new", "skipped", "error", "behind"}}, "busy": bool, "behind": bool}``;
     ``behind`` says that a source has more to give at once, since a poll covers some hours at most, and ``busy`` that,
     or that something new came, or that another round is running. A source that cannot be reached is reported in its
-    ``error`` and does not keep the others from being polled.
+    ``error`` and does not keep the others from being polled; so is one that is paused, which is not polled.
 
     Raises ``PartUnavailable`` when the ledger's or the queue's server is away: nothing is lost, because a cursor moves
     only after what stands before it is in the ledger.
@@ -42,8 +43,10 @@ def poll_sources(
         if not mine:
             return {"sources": {}, "busy": True, "running": True}
         rounds = {}
+        paused = ledger.sources.paused()
         for source in sources:
-            rounds[source.name] = done = _poll_source(ledger, source, section, poll, publish)
+            turn = _poll_source if source.name not in paused else _poll_paused
+            rounds[source.name] = done = turn(ledger, source, section, poll, publish)
             ledger.note_poll(source.name, {**done, "when": time.time()})
     recorder.stream_health(not any(done["error"] for done in rounds.values()))
     behind = any(done["behind"] for done in rounds.values())
@@ -58,9 +61,8 @@ def _poll_source(
         page = poll(source, start)
     except WeavloaderError as error:
         recorder.error("source", error)
-        word = "source paused" if isinstance(error, LoginRefused) else "source not polled"
-        log.warning(word, source=source.name, error=str(error))
-        return {"found": 0, "new": 0, "skipped": 0, "error": str(error), "behind": False}
+        log.warning("source not polled", source=source.name, error=str(error))
+        return _not_polled(str(error))
     skipped = 0
     for start_at in range(0, len(page.skipped), BATCH):
         for left_out in ledger.record_skipped(page.skipped[start_at : start_at + BATCH]):
@@ -79,6 +81,33 @@ def _poll_source(
         log.info("source polled", source=source.name, found=len(page.records), new=new, skipped=skipped)
     behind = page.complete_ns is not None
     return {"found": len(page.records), "new": new, "skipped": skipped, "error": "", "behind": behind}
+
+
+def _poll_paused(
+    ledger: Ledger, source: SourceAddress, section: Monitor, poll: Poll, publish: Publish
+) -> dict[str, Any]:
+    """Poll nothing, but for one new image now and then: those that wait may all be protected ones, and then no trial
+    would ever succeed. The cursor stays where it is.
+    """
+    pause = ledger.sources.trial(source.name, LOOK_SECONDS, "poll")
+    if pause is None:  # it ended a moment ago
+        return _poll_source(ledger, source, section, poll, publish)
+    if pause.next_trial:
+        return _not_polled(pause.why)
+    start = _start(ledger, source.name, section)
+    try:
+        page = poll(source, start)
+    except WeavloaderError as error:
+        return _not_polled(f"{pause.why}; {error}")
+    fresh = next((fresh for record in reversed(page.records) if (fresh := ledger.record([record]))), [])
+    publish(fresh)
+    for record in fresh:
+        recorder.image_received(record)
+    return {**_not_polled(pause.why), "found": len(page.records), "new": len(fresh)}
+
+
+def _not_polled(why: str) -> dict[str, Any]:
+    return {"found": 0, "new": 0, "skipped": 0, "error": why, "behind": False}
 
 
 def _start(ledger: Ledger, name: str, section: Monitor) -> int:

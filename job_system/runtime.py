@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from celery.exceptions import Reject, Retry
 
 import logs
-from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
+from errors import LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
 from job_system.known_sources import KnownSources
+from job_system.pauses import Pauses
 from job_system.policy import SUSPECT_SECONDS, Bury, Leave, PoisonError, Wait, is_poison, is_suspect, judge
 from job_system.ports import OpenPorts
 from ledger import Lease, Ledger
@@ -62,6 +63,7 @@ class Runtime:
         self.settings = settings
         self.ledger = Ledger(settings.jobs)
         self.sources = KnownSources(settings, self.ledger)
+        self.pauses = Pauses(self.ledger, settings.jobs)
         self._jobs: set[_Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
@@ -112,20 +114,30 @@ class Runtime:
             raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
 
     def _admit(self, job: _Job, record: ImageRecord) -> str:
-        """Run the job, unless its image has killed too many workers; one that may have runs as the only such one."""
+        """Run the job, unless its image has killed too many workers; one that may have runs as the only such one. While
+        its source is paused it waits.
+        """
         deaths = job.lease.deaths
         if is_poison(deaths):
             return self._conclude(job, record, PoisonError(f"{deaths} workers died while they worked on the image"))
         if not is_suspect(deaths):
-            return self._run(job, record)
+            return self._run_in_turn(job, record)
         if not self._suspect.acquire(blocking=False):
-            until = time.time() + SUSPECT_SECONDS
-            self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason="suspect"))
-            raise Retry("suspect", when=SUSPECT_SECONDS)
+            self._put_off(job, SUSPECT_SECONDS, "suspect")
         try:
-            return self._run(job, record)
+            return self._run_in_turn(job, record)
         finally:
             self._suspect.release()
+
+    def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
+        if seconds := self.pauses.wait_seconds(record.source):
+            self._put_off(job, seconds, LoginRefused.default_cause)
+        return self._run(job, record)
+
+    def _put_off(self, job: _Job, seconds: float, reason: str) -> NoReturn:
+        until = time.time() + seconds
+        self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
+        raise Retry(reason, when=seconds)
 
     def _run(self, job: _Job, record: ImageRecord) -> str:
         try:
@@ -197,7 +209,7 @@ class Runtime:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
-                await process_image(record, ports.ports)
+                await process_image(record, self.pauses.watching(ports.ports))
         except TimeoutError:
             raise TransientError(
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",

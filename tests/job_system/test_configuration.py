@@ -27,8 +27,45 @@ def test_importing_the_app_needs_no_broker(brokerless: Commands) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_queues_routes_and_names_can_be_read_without_a_broker(brokerless: Commands) -> None:
+    show = (
+        "from tasks import celery_app, reprocess_dlq_tasks; print(reprocess_dlq_tasks.name);"
+        "print(*[queue.name for queue in celery_app.conf.task_queues]);"
+        "print(celery_app.conf.task_routes[reprocess_dlq_tasks.name]['queue'], celery_app.conf.task_serializer);"
+        "print(*sorted(celery_app.conf.beat_schedule))"
+    )
+    done = brokerless.run(sys.executable, "-W", "error", "-c", show)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "job_system.tasks.reprocess_dlq_tasks",
+        "image_processing data_monitoring cleanup",
+        "cleanup json",
+        "check-health cleanup-failed-tasks reprocess-dlq-tasks sweep-ledger",
+    ]
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["tasks.check_health.delay()", "celery_app.control.ping()", "celery_app.connection()", "celery_app.backend"],
+)
+def test_what_needs_a_broker_names_the_missing_setting(brokerless: Commands, use: str) -> None:
+    code = f"import sys, tasks; from tasks import celery_app; from errors import ConfigurationError\ntry:\n {use}\n"
+    code += "except ConfigurationError as error:\n print(error)\n sys.exit(error.exit_code)"
+    done = brokerless.run(sys.executable, "-c", code)
+    assert done.returncode == 4
+    assert done.stdout.startswith("CELERY_BROKER_URL is not set")
+
+
+def test_a_broker_that_becomes_known_later_is_used(brokerless: Commands, valkey: Valkey) -> None:
+    code = "import tasks, settings; print(tasks.celery_app.conf.task_default_queue);"
+    code += f"settings.export('CELERY_BROKER_URL', {valkey.url!r}); tasks.check_health.delay()"
+    done = brokerless.run(sys.executable, "-c", code)
+    assert (done.stdout, done.stderr) == ("cleanup\n", "")
+    assert valkey.client.llen("cleanup") == 1
+
+
 @pytest.mark.parametrize("app", ["job_system", "tasks"])
-@pytest.mark.parametrize("command", ["worker", "beat", "inspect ping", "purge -f", "flower"])
+@pytest.mark.parametrize("command", ["worker", "beat", "inspect ping", "purge -f", "flower", "report"])
 def test_without_a_broker_every_command_ends_with_4_and_one_line(brokerless: Commands, app: str, command: str) -> None:
     done = brokerless.run(CELERY, "-A", app, *command.split())
     assert done.returncode == 4

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import hashlib
+import socket
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from itertools import count
+
+from ledger.connection import parse_broker_url
 
 IMAGES = "image_processing"
 MONITORING = "data_monitoring"
@@ -40,26 +43,29 @@ CLEANER = Role("cleaner", CLEANUP, "CLEANER")
 ROLES = (PROCESSOR, MODERATOR, CLEANER)
 
 # Held (and with them the names) for as long as the process lives.
-_claims: list[IO[str]] = []
+_claims: list[socket.socket] = []
 
 
-def node_name(role: str, data: Path) -> str:
-    """``processor@%h``, or ``processor2@%h`` … where workers of that role run on this data folder already.
+def node_name(role: str, broker_url: str) -> str:
+    """``processor@%h``, or ``processor2@%h`` … where workers of that role on this host use this broker already.
 
-    A name is claimed by a lock on a file, which the kernel frees when the process ends, however it ends. Celery
-    puts the host's name in the place of ``%h``.
+    A name is claimed by a Linux socket name that is no file (``unix(7)``, abstract): one process of the host can hold
+    it, whoever's and whatever its folders, and the kernel frees it when the process ends, however it ends. Celery puts
+    the host's name in the place of ``%h``.
     """
-    run = data / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    index = 1
-    while True:
+    address = parse_broker_url(broker_url)
+    hosts = sorted(("127.0.0.1" if host == "localhost" else host, port) for host, port in address.hosts)
+    broker = hashlib.sha256(repr((hosts, address.db, address.master_name)).encode()).hexdigest()[:16]
+    for index in count(1):
         name = role if index == 1 else f"{role}{index}"
-        file = (run / f"{name}.node").open("a")
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            index += 1
+            claim.bind(f"\0weavloader/{broker}/{name}")
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
         else:
-            _claims.append(file)
+            _claims.append(claim)
             return f"{name}@%h"
+    raise AssertionError("numbers do not end")

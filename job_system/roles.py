@@ -66,7 +66,7 @@ def _work(settings: Settings, role: Role, threads: int) -> None:
     """One worker of one queue. Gossip and mingle are for workers that share what they revoke: here the ledger does."""
     # Celery says its farewell past all logging, without the role's tag; the hooks log one with it.
     sys.__stdout__ = None  # type: ignore[misc]
-    name = node_name(role.name, settings.paths.data)
+    name = node_name(role.name, settings.jobs.broker_url)
     command = ["worker", f"--queues={role.queue}", f"--hostname={name}", f"--concurrency={threads}"]
     code = celery_app.start(["--quiet", *command, "--without-gossip", "--without-mingle"])
     if code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from job_system.celery_config import configuration
 from job_system.queues import node_name
 from ledger import Ledger
 from settings import Jobs, Settings
-from tests.fixtures.redis import Valkey, running_valkey, wait_until
+from tests.fixtures.redis import Valkey, free_port, running_valkey, wait_until
 from tests.fixtures.workers import Commands
 
 CELERY = str(Path(sys.executable).with_name("celery"))
@@ -148,14 +149,33 @@ def test_workers_of_one_role_have_distinct_names(commands: Commands, valkey: Val
     assert all("[MODERATOR]" in line for worker in workers for line in worker.output().splitlines())
 
 
-def test_a_name_is_free_again_when_its_process_ended(tmp_path: Path) -> None:
-    claim = "import sys; from pathlib import Path; from job_system.queues import node_name\n"
-    claim += f"print(node_name('cleaner', Path({str(tmp_path)!r})))"
-    first = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, check=True)
-    assert first.stdout.strip() == "cleaner@%h"
-    assert node_name("cleaner", tmp_path) == "cleaner@%h"
-    second = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, check=True)
-    assert second.stdout.strip() == "cleaner2@%h"
+def test_workers_of_two_data_folders_have_distinct_names_on_one_broker(commands: Commands, tmp_path: Path) -> None:
+    workers = [commands.role("run_cleaner", WEAVLOADER_DATA_DIR=str(tmp_path / name)) for name in ("one", "two")]
+    for worker in workers:
+        worker.says("worker ready")
+    done = commands.run(CELERY, "-A", "job_system", "inspect", "ping", "--json")
+    assert sorted(name.partition("@")[0] for name in json.loads(done.stdout)) == ["cleaner", "cleaner2"]
+
+
+def claimed(url: str) -> str:
+    """The name that another process gets."""
+    claim = f"from job_system.queues import node_name; print(node_name('cleaner', {url!r}))"
+    done = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_name_is_free_again_when_its_process_ended() -> None:
+    url = f"redis://:secret@localhost:{free_port()}/0"
+    assert claimed(url) == "cleaner@%h"
+    assert node_name("cleaner", url) == "cleaner@%h"
+    assert claimed(url) == "cleaner2@%h"
+
+
+def test_a_name_belongs_to_a_broker_whatever_the_login() -> None:
+    port = free_port()
+    assert node_name("cleaner", f"redis://:secret@localhost:{port}/0") == "cleaner@%h"
+    assert claimed(f"redis://me:other@127.0.0.1:{port}") == "cleaner2@%h"
+    assert claimed(f"redis://:secret@localhost:{port}/1") == "cleaner@%h"
 
 
 def test_sentinels_and_their_master_are_handed_on() -> None:

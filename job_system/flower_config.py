@@ -5,14 +5,16 @@ which takes everything from here.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 
+import logs
 from errors import ConfigurationError
 from job_system.app import CommandConfigurationError
-from settings import PROJECT_ROOT, Settings, load, require
+from settings import PROJECT_ROOT, Settings, load, require, secrets_of
 
 CONFIGURATION = PROJECT_ROOT / "flowerconfig.py"
 USER = "weavloader"
@@ -64,12 +66,19 @@ def required() -> Settings:
         raise CommandConfigurationError(str(error)) from None
 
 
+def configure_logging(settings: Settings) -> None:
+    """Flower's lines as all others: a plain ``celery flower`` has tornado's handler by now, and shows it no more."""
+    logging.getLogger().handlers.clear()
+    logs.configure(settings.logging, "MAIN", secrets=[*secrets_of(settings), login(settings)])
+
+
 def options(settings: Settings) -> dict[str, Any]:
     """Flower's options by name."""
     return {
         "address": settings.flower.host,
         "port": settings.flower.port,
         "basic_auth": [login(settings)],
+        "logging": "none",  # tornado leaves formatter and level alone
         "persistent": False,
         "format_task": hide_arguments,
         "max_tasks": 5000,

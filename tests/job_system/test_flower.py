@@ -59,6 +59,22 @@ def test_flower_asks_for_the_password_that_it_made(commands: Commands, how: str)
     assert flower.stop() == 0
 
 
+@pytest.mark.parametrize("format", ["console", "json"])
+@pytest.mark.parametrize("how", ["role", "job_system"])
+def test_every_line_of_flower_has_the_tag(commands: Commands, how: str, format: str) -> None:
+    port, login = free_port(), "me:secret"
+    settings = {"FLOWER_BASIC_AUTH": login, "WEAVLOADER_LOG_FORMAT": format, "LOG_LEVEL": "DEBUG"}
+    flower = start(commands, how, port, **settings)
+    wait_until(lambda: get(port, "/")[0] == 401, 30)
+    get(port, "/api/workers?refresh=1", login)
+    assert flower.stop() == 0
+    lines = flower.output().splitlines()
+    assert lines
+    assert [line for line in lines if "[MAIN]" not in line] == []
+    assert "secret" not in flower.output()
+    assert all(json.loads(line)["tag"] == "[MAIN]" for line in lines if format == "json")
+
+
 def test_flower_takes_the_password_of_the_setting(commands: Commands) -> None:
     port = free_port()
     start(commands, "role", port, FLOWER_BASIC_AUTH="me:secret")

@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from errors import ConfigurationError, PartUnavailable, TransientError, WeavloaderError
 from inference.contract import Array, Contract, bad_answer, differences
 from inference.model_config import ADMIN_SECONDS
-from inference.recovery import Reviver, dead_process
+from inference.recovery import Reviver, absent_model, dead_process
 from settings import Triton
 
 ModelObserver = Callable[[str, str, str, float], None]
@@ -83,6 +83,14 @@ class WrongModel(PartUnavailable, ConfigurationError):
     default_cause = "wrong_model"
 
 
+class ModelAbsent(PartUnavailable):
+    """The server has no such model loaded, be it the one that was asked or one that this one calls."""
+
+    def __init__(self, model: str, message: str) -> None:
+        super().__init__("triton", message)
+        self.model = model
+
+
 def translate(error: Exception, model: str, address: str) -> WeavloaderError:
     """What an exception of the SDK means, as an error of the house."""
     status = _status(error)
@@ -96,8 +104,8 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
     if meaning == _TIMEOUT:
         return TransientError(f"model {model} at {address} did not answer in time", cause="model_timeout")
     if meaning == _UNKNOWN_MODEL:
-        return PartUnavailable(
-            "triton",
+        return ModelAbsent(
+            model,
             f"Triton at {address} has no model {model!r} ({said}): load it there, or name another in"
             " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
         )
@@ -112,6 +120,11 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
             "triton",
             f"{address} does not speak Triton's gRPC protocol, asked for model {model!r} ({said}): correct TRITON_HOST"
             " and TRITON_PORT.",
+        )
+    if absent := absent_model(said):
+        return ModelAbsent(
+            absent,
+            f"Triton at {address} has no model {absent!r} loaded, asked for model {model!r} ({said}): load it there.",
         )
     if meaning == _UNAVAILABLE:
         return PartUnavailable(
@@ -219,6 +232,16 @@ class TritonConnection:
         ``WrongModel`` when the model's own description differs from the contract.
         """
         client = self._open()
+        try:
+            return await self._infer(client, model, contract, inputs, urgent)
+        except ModelAbsent as error:
+            if not await self._loads(client, error.model):
+                raise
+        return await self._infer(client, model, contract, inputs, urgent)
+
+    async def _infer(
+        self, client: Any, model: str, contract: Contract, inputs: Mapping[str, Array], urgent: bool
+    ) -> dict[str, Array]:
         if model not in self._checked:
             await self._check(client, model, contract)
         tensors, requested = encode(contract, inputs)
@@ -295,6 +318,13 @@ class TritonConnection:
                 " Name a fitting one in WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
             )
         self._checked.add(model)
+
+    async def _loads(self, client: Any, model: str) -> bool:
+        """Have the server load a model of its repository that is not loaded; whether it is now."""
+        try:
+            return await self._reviver.load(client, model)
+        except SDK_ERRORS:
+            return False
 
     async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract, began: float) -> None:
         """Tell what a failure alone does not say, and raise that: a lost server from a busy model, another model from

@@ -20,6 +20,7 @@ from records import PartState
 from settings import Settings, without_password
 
 if TYPE_CHECKING:
+    from job_system.inspection import LivingRoles
     from metrics.server import ClusterCounts
 
 PROBE_SECONDS = 8.0
@@ -38,6 +39,7 @@ class Probes:
         self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._models: tuple[Any, Any, Any] | None = None
         self._store: Any = None
+        self._roles: LivingRoles | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -146,15 +148,22 @@ class Probes:
             return False
         return poll is not None and time.time() - poll["when"] < POLLED_SECONDS
 
+    def _living_roles(self) -> LivingRoles:
+        from job_system.inspection import LivingRoles
+
+        ledger = self._ledger
+        with self._lock:
+            if self._roles is None:
+                self._roles = LivingRoles(ledger)
+            return self._roles
+
     def role(self, name: str) -> Callable[[], PartState]:
         """Whether at least one process of this role answers."""
 
         def ask() -> PartState:
             if not self._settings.jobs.broker_url:
                 return _missing("CELERY_BROKER_URL")
-            from job_system.inspection import role_state
-
-            return role_state(self._ledger, name)
+            return self._living_roles().state(name)
 
         return ask
 

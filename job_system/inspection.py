@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import defaultdict
 
 from kombu.exceptions import KombuError
@@ -14,6 +16,8 @@ from records import PartState
 
 #: Seconds that workers have to answer.
 ANSWER_SECONDS = 1.5
+#: Seconds for which their answer is good.
+FRESH_SECONDS = 2.0
 _WORKERS = {role.name: role.queue for role in ROLES}
 
 
@@ -30,21 +34,37 @@ def live_workers(timeout: float = ANSWER_SECONDS) -> dict[str, list[str]]:
     return {queue: sorted(names) for queue, names in nodes.items()}
 
 
-def role_state(ledger: Ledger, role: str) -> PartState:
-    """Whether at least one process plays the role: processor, moderator, cleaner, scheduler or stream.
+class LivingRoles:
+    """The roles' states. Thread-safe: who asks while the workers are being asked, or just after, shares the answer."""
 
-    A worker that says in the ledger that it lives is asked for an answer as well, because a stuck one may say so.
-    Raises ``PartUnavailable`` when the broker is away.
-    """
-    said = [name for name in ledger.roles() if name.startswith(f"{role}@")]
-    if role not in _WORKERS:
-        return PartState(bool(said), _shown(said) if said else f"no {role} runs", ", ".join(said))
-    if not said:
-        return PartState(False, f"no {role} runs: nothing takes from {_WORKERS[role]}", "")
-    nodes = live_workers().get(_WORKERS[role], [])
-    if not nodes:
-        return PartState(False, f"{_shown(said)}, but no worker answered in {ANSWER_SECONDS:g} s", ", ".join(said))
-    return PartState(True, f"{len(nodes)} answered", ", ".join(nodes))
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._answer: dict[str, list[str]] = {}
+        self._fresh_until = 0.0
+
+    def state(self, role: str) -> PartState:
+        """Whether at least one process plays the role: processor, moderator, cleaner, scheduler or stream.
+
+        A worker that says in the ledger that it lives is asked for an answer as well, because a stuck one may say so.
+        Raises ``PartUnavailable`` when the broker is away.
+        """
+        said = [name for name in self._ledger.roles() if name.startswith(f"{role}@")]
+        if role not in _WORKERS:
+            return PartState(bool(said), _shown(said) if said else f"no {role} runs", ", ".join(said))
+        if not said:
+            return PartState(False, f"no {role} runs: nothing takes from {_WORKERS[role]}", "")
+        nodes = self._workers().get(_WORKERS[role], [])
+        if not nodes:
+            return PartState(False, f"{_shown(said)}, but no worker answered in {ANSWER_SECONDS:g} s", ", ".join(said))
+        return PartState(True, f"{len(nodes)} answered", ", ".join(nodes))
+
+    def _workers(self) -> dict[str, list[str]]:
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._answer = live_workers()
+                self._fresh_until = time.monotonic() + FRESH_SECONDS
+            return self._answer
 
 
 def _shown(names: list[str]) -> str:

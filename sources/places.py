@@ -24,10 +24,6 @@ from sources import transport
 from sources.query import open_session, query, query_time
 from sources.transport import shown
 
-#: Told about every question that went out: what was asked (``position`` or ``manifest``) and its status
-#: (``success`` or ``error``).
-PlaceObserver = Callable[[str, str], None]
-
 #: One query answers for all images of a node in such a window, in nanoseconds.
 WINDOW_NS = 900 * 10**9
 #: A node whose positions differ by more than this many degrees (about 100 m) moves: its track of the running window
@@ -37,6 +33,11 @@ MOVING_SECONDS = 60.0
 #: Seconds after which a failed question is asked again, and that one question may take.
 FAILED_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
+#: Of a track these many nanoseconds lie between two points that are kept; of a node that stands still one point is.
+KEPT_NS = 10 * 10**9
+#: An answer with more lines (some three positions a second) or bytes is given up.
+MOST_LINES = 20_000
+MOST_BYTES = 16 << 20
 
 _REMEMBERED = 4096
 _LARGEST_MANIFEST = 4 << 20
@@ -131,16 +132,10 @@ class NodePlaces:
     ``addresses`` gives the sources that are there now; it is called for every image and must not block.
     """
 
-    def __init__(
-        self,
-        monitor: settings.Monitor,
-        addresses: Callable[[], Sequence[SourceAddress]],
-        observe: PlaceObserver | None = None,
-    ) -> None:
+    def __init__(self, monitor: settings.Monitor, addresses: Callable[[], Sequence[SourceAddress]]) -> None:
         self._manifest_ttl = monitor.manifest_ttl
         self._timeout = min(monitor.timeout, ANSWER_SECONDS)
         self._addresses = addresses
-        self._observe = observe or (lambda operation, status: None)
         self._tracks: _Answers[Track] = _Answers(Track())
         self._manifests: _Answers[Manifest] = _Answers(Manifest())
         self._session: aiohttp.ClientSession | None = None
@@ -175,7 +170,7 @@ class NodePlaces:
         track = await self._tracks.get(
             (address.name, kind, node, str(window)),
             lambda: self._ask_track(address, kind, node, window * WINDOW_NS),
-            # A window that is over never changes; its answer is kept until it is the oldest one.
+            # For as long as a window lasts: positions that arrive late are found by the next question.
             WINDOW_NS / 1e9,
             lambda track: (
                 track.moves
@@ -199,15 +194,15 @@ class NodePlaces:
             "end": query_time(window_start + 2 * WINDOW_NS),
             "filter": {kind: node, "name": "sys.gps.lat|sys.gps.lon"},
         }
-        lines: list[bytes] = []
+        positions = _Positions(address)
         try:
-            await query(self._open(), address, body, self._timeout, lines.append)
+            await query(self._open(), address, body, self._timeout, positions.add)
         except WeavloaderError as error:
-            self._failed("position", node, error)
+            _failed("position", node, error)
             raise
-        self._observe("position", "success")
-        points = _points(lines)
-        return Track(points, now, _moves(points))
+        points = positions.points()
+        moves = _moves(points)
+        return Track(_thinned(points) if moves else points[len(points) // 2 :][:1], now, moves)
 
     async def _ask_manifest(self, address: SourceAddress, vsn: str) -> Manifest:
         url = f"{address.manifest_url.rstrip('/')}/{quote(vsn)}/"
@@ -217,7 +212,6 @@ class NodePlaces:
                 self._open().get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
             ):
                 if response.status == 404:
-                    self._observe("manifest", "success")
                     return Manifest()
                 if response.status != 200:
                     raise PartUnavailable(address.name, f"{shown(url)} answers with status {response.status}")
@@ -232,19 +226,18 @@ class NodePlaces:
             if not isinstance(error, WeavloaderError):
                 why = "it is not a JSON object" if isinstance(error, ValueError) else transport.reason(error)
                 problem = PartUnavailable(address.name, f"{shown(url)} gives no manifest: {why}")
-            self._failed("manifest", vsn, problem)
+            _failed("manifest", vsn, problem)
             raise problem from None
-        self._observe("manifest", "success")
         return manifest
-
-    def _failed(self, operation: str, node: str, error: Exception) -> None:
-        self._observe(operation, "error")
-        log.warning("place_unknown", asked=operation, node=node, error=str(error))
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = open_session(connector=aiohttp.TCPConnector(limit_per_host=8))
         return self._session
+
+
+def _failed(asked: str, node: str, error: Exception) -> None:
+    log.warning("place_unknown", asked=asked, node=node, error=str(error))
 
 
 def parse_manifest(body: bytes) -> Manifest:
@@ -288,28 +281,51 @@ def _moves(points: Sequence[tuple[int, float, float]]) -> bool:
     )
 
 
-def _points(lines: Sequence[bytes]) -> tuple[tuple[int, float, float], ...]:
-    """Each latitude with the longitude that is nearest to it in time, at most a minute away; bad lines left out."""
-    latitudes: list[tuple[int, float]] = []
-    longitudes: list[tuple[int, float]] = []
-    for line in lines:
+def _thinned(points: Sequence[tuple[int, float, float]]) -> tuple[tuple[int, float, float], ...]:
+    """The first point of every few seconds."""
+    kept: dict[int, tuple[int, float, float]] = {}
+    for point in points:
+        kept.setdefault(point[0] // KEPT_NS, point)
+    return tuple(kept.values())
+
+
+@dataclass
+class _Positions:
+    """Reads the lines of an answer as they come; bad ones are left out."""
+
+    address: SourceAddress
+    latitudes: list[tuple[int, float]] = field(default_factory=list)
+    longitudes: list[tuple[int, float]] = field(default_factory=list)
+    lines: int = 0
+    size: int = 0
+
+    def add(self, line: bytes) -> None:
+        """Raises ``PartUnavailable`` when the answer is too large."""
+        self.lines += 1
+        self.size += len(line)
+        if self.lines > MOST_LINES or self.size > MOST_BYTES:
+            raise PartUnavailable(
+                self.address.name, f"{shown(self.address.query_url)} gives too many positions of a node"
+            )
         try:
             document = json.loads(line)
             ns = parse_timestamp(document["timestamp"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-            continue
+            return
         name, value = document.get("name"), document.get("value")
         if name == "sys.gps.lat" and (degrees := _degrees(value, 90)) is not None:
-            latitudes.append((ns, degrees))
+            self.latitudes.append((ns, degrees))
         elif name == "sys.gps.lon" and (degrees := _degrees(value, 180)) is not None:
-            longitudes.append((ns, degrees))
-    longitudes.sort()
-    points = []
-    for ns, latitude in sorted(latitudes):
-        index = bisect_left(longitudes, (ns,))
-        near = [item for item in longitudes[max(index - 1, 0) : index + 1] if abs(item[0] - ns) <= 60 * 10**9]
-        if near:
-            position = _position(latitude, min(near, key=lambda item: abs(item[0] - ns))[1])
-            if position is not None:
-                points.append((ns, *position))
-    return tuple(points)
+            self.longitudes.append((ns, degrees))
+
+    def points(self) -> tuple[tuple[int, float, float], ...]:
+        """Each latitude with the longitude that is nearest to it in time, at most a minute away."""
+        longitudes, points = sorted(self.longitudes), []
+        for ns, latitude in sorted(self.latitudes):
+            index = bisect_left(longitudes, (ns,))
+            near = [item for item in longitudes[max(index - 1, 0) : index + 1] if abs(item[0] - ns) <= 60 * 10**9]
+            if near:
+                position = _position(latitude, min(near, key=lambda item: abs(item[0] - ns))[1])
+                if position is not None:
+                    points.append((ns, *position))
+        return tuple(points)

@@ -52,8 +52,8 @@ async def places() -> AsyncIterator[Open]:
     """Opens finders that know the given sources; they are closed at the end."""
     opened: list[NodePlaces] = []
 
-    def open_places(*addresses: SourceAddress, observe: Any = None, **options: float) -> NodePlaces:
-        opened.append(NodePlaces(settings.Monitor.model_validate(options), lambda: addresses, observe))
+    def open_places(*addresses: SourceAddress, **options: float) -> NodePlaces:
+        opened.append(NodePlaces(settings.Monitor.model_validate(options), lambda: addresses))
         return opened[-1]
 
     yield open_places
@@ -133,6 +133,44 @@ async def test_a_fixed_camera_costs_one_query_per_window_and_one_manifest(sage: 
     assert (sage.count(QUERY), sage.count(path)) == (2, 1)
 
 
+def kept(finder: NodePlaces) -> list[int]:
+    """How many points each track holds."""
+    return [len(entry.value.points) for entry in finder._tracks.kept.values()]
+
+
+async def test_of_a_node_that_stands_still_one_point_is_kept(sage: LocalSage, places: Open) -> None:
+    for second in range(0, 900, 5):
+        position(sage, THEN + second * 10**9, 40 + second % 2 * 0.0001, -87)
+    finder = places(sage.cloud)
+    for minute in (0, 14):
+        place = await finder.locate(image(THEN + minute * MINUTE))
+        assert place.latitude == pytest.approx(40, abs=0.0001)
+    assert kept(finder) == [1]
+
+
+async def test_of_a_node_on_its_way_a_point_every_ten_seconds_is_kept(sage: LocalSage, places: Open) -> None:
+    for second in range(900):
+        position(sage, THEN + second * 10**9, 40 + second / 1000, -87)
+    finder = places(sage.cloud)
+    for second in (3, 455, 896):
+        place = await finder.locate(image(THEN + second * 10**9))
+        assert place.latitude == pytest.approx(40 + second / 1000, abs=0.01)
+    assert kept(finder) == [90]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_LINES", 10), ("MOST_BYTES", 1000)])
+async def test_an_answer_that_is_too_large_is_given_up(
+    sage: LocalSage, places: Open, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    manifest(sage)
+    for second in range(100):
+        position(sage, THEN + second * 10**9, 40, -87)
+    monkeypatch.setattr(f"sources.places.{limit}", most)
+    finder = places(sage.cloud)
+    assert await finder.locate(image()) == Place(41.881832, -87.623177, "SAGE", "Chicago")
+    assert kept(finder) == [0]
+
+
 async def test_images_at_once_share_one_question(sage: LocalSage, places: Open) -> None:
     path = manifest(sage)
     finder = places(sage.cloud)
@@ -182,10 +220,7 @@ async def test_a_failing_manifest_leaves_what_the_track_says(
 ) -> None:
     sage.answer("/manifests/W02F/", **what)
     position(sage, THEN, 40, -87)
-    told: list[tuple[str, str]] = []
-    finder = places(sage.cloud, observe=lambda *event: told.append(event))
-    assert await finder.locate(image()) == Place(40, -87)
-    assert sorted(told) == [("manifest", "error"), ("position", "success")]
+    assert await places(sage.cloud).locate(image()) == Place(40, -87)
 
 
 async def test_a_failing_query_leaves_what_the_manifest_says(sage: LocalSage, places: Open) -> None:

@@ -121,7 +121,9 @@ class Probes:
         return self._ask(ask)
 
     def sage(self) -> PartState:
-        """A query for the last minute."""
+        """A query for the last minute, and whether the storage takes the login."""
+        if why := self._sage_pause():
+            return PartState(False, why, self._settings.sage.storage_url)
         from sources import Poller, sage_address
 
         address = sage_address(self._settings.sage)
@@ -135,10 +137,19 @@ class Probes:
 
     def sage_polls(self) -> PartState:
         """What the running stack, which has the login, said of its last poll."""
+        if why := self._sage_pause():
+            return PartState(False, why, self._settings.sage.storage_url)
         poll = self._ledger.polls()["sage"]
         age = max(0.0, time.time() - poll["when"])
         detail = poll["error"] or f"{poll['found']} images in the last poll"
         return PartState(not poll["error"], f"{detail}, {age:.0f} s ago", self._settings.sage.query_url)
+
+    def _sage_pause(self) -> str:
+        """Why the running stack takes nothing from SAGE for now; '' when it does, or when nobody can tell."""
+        try:
+            return self._ledger.sources.paused().get("sage", "")
+        except WeavloaderError:
+            return ""
 
     def sage_is_polled(self) -> bool:
         """Whether a running stack polls SAGE though this process has no login for it."""

@@ -3,7 +3,7 @@
 from ledger.connection import parse_broker_url
 from ledger.ledger import Ledger
 from ledger.letters import Letters
-from ledger.registry import SourceRegistry
+from ledger.registry import Pause, SourceRegistry
 from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Ledger",
     "LedgerSnapshot",
     "Letters",
+    "Pause",
     "Refusal",
     "SourceRegistry",
     "Standing",

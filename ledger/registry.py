@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 
 from ledger.connection import PREFIX, Connection
 from records import SourceAddress
@@ -36,23 +36,41 @@ class Living:
         return sorted(names)
 
 
+#: What is tried while a source is paused: an image of it, or a look at what it has.
+TRIALS = ("image", "poll")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A source from which nothing is taken. ``next_trial`` is in seconds; 0 says that the asker has the trial."""
+
+    why: str
+    next_trial: float
+
+
 class SourceRegistry:
-    """The sources that are registered at the running system (SAGE itself stands in the settings)."""
+    """The sources that are registered at the running system (SAGE itself stands in the settings), and which of all
+    sources are paused.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._names = Living(connection, "sources")
+        self._paused = Living(connection, "paused")
 
     def register(self, address: SourceAddress, ttl: float) -> None:
-        """Register a source for ``ttl`` seconds; to be repeated while it lives."""
+        """Register a source for ``ttl`` seconds; to be repeated while it lives. With another login it is not paused."""
         text = json.dumps(asdict(address), separators=(",", ":"))
-        self._connection.command("SET", f"{PREFIX}source:{address.name}", text, "PX", _milliseconds(ttl))
+        key = f"{PREFIX}source:{address.name}"
+        if self._replace(key, text, ttl) != text:
+            self.resume(address.name)
         self._names.mention(address.name, ttl)
 
     def unregister(self, name: str) -> None:
         """Remove a source at its end."""
         self._connection.command("DEL", f"{PREFIX}source:{name}")
         self._names.remove(name)
+        self.resume(name)
 
     def all(self) -> list[SourceAddress]:
         """The sources that live, by name."""
@@ -65,3 +83,34 @@ class SourceRegistry:
             for text in texts
             if text is not None
         ]
+
+    def pause(self, name: str, why: str, seconds: float) -> bool:
+        """Pause a source for so long, unless it is resumed before. Whether it was not paused already."""
+        before = self._replace(f"{PREFIX}paused:{name}", why, seconds)
+        self._paused.mention(name, seconds)
+        return before is None
+
+    def resume(self, name: str) -> bool:
+        """End a source's pause. Whether there was one."""
+        trials = (f"{PREFIX}trial:{what}:{name}" for what in TRIALS)
+        was_paused = self._connection.commands(
+            [("DEL", f"{PREFIX}paused:{name}"), ("DEL", *trials), ("ZREM", f"{PREFIX}paused", name)], atomic=True
+        )[0]
+        return bool(was_paused)
+
+    def paused(self) -> dict[str, str]:
+        """The sources that are paused, and why: one line each."""
+        names = self._paused.all()
+        whys = self._connection.command("MGET", *(f"{PREFIX}paused:{name}" for name in names)) if names else []
+        return {name: why for name, why in zip(names, whys, strict=True) if why is not None}
+
+    def trial(self, name: str, every: float, what: str = "image") -> Pause | None:
+        """Whether a source is paused; then one of all askers of its kind has the trial, each ``every`` seconds."""
+        answer = self._connection.run("trial", name, what, _milliseconds(every))
+        return Pause(answer[0], answer[1] / 1000) if answer else None
+
+    def _replace(self, key: str, text: str, ttl: float) -> str | None:
+        """Set a key for a while; what it was before."""
+        changes = [("GET", key), ("SET", key, text, "PX", _milliseconds(ttl))]
+        before: str | None = self._connection.commands(changes, atomic=True)[0]
+        return before

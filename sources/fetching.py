@@ -216,20 +216,22 @@ class ImageFetcher:
         login.readable, login.asked = url, max(login.asked, began)
 
     async def _login_is_good(self, address: SourceAddress, refused: float) -> bool:
-        """Whether a refusal is about the file alone: the login was accepted lately, and is so still.
+        """Whether a refusal is about the file alone: the login was accepted before, and is so still.
 
         A password may have changed a moment ago: unless a file was asked for after the refused one and given, one that
-        the login could read is asked for again.
+        the login could read is asked for again. When that was long ago it may be gone, which says nothing.
         """
         key = _login_key(address)
-        if not self._memory.succeeded_recently(key):
-            return False
+        lately = self._memory.succeeded_recently(key)
         login = self._logins.get(key)
-        if login is None or login.readable is None or login.asked > refused:
+        if login is None or login.readable is None:
+            return lately
+        if login.asked > refused:
             return True
         began = monotonic()
         async with self._get(login.readable, _authorization(address)) as response:
-            accepted = response.status not in (401, 403)
+            status = response.status
+        accepted = status < 400 or (lately and status not in (401, 403))
         if accepted:
             login.asked = max(login.asked, began)
         return accepted

@@ -24,6 +24,8 @@ from tests.fixtures.sage import LocalSage
 from tests.fixtures.workers import Commands
 
 SECOND = 1_000_000_000
+#: What is told of a source of which nothing came.
+NOTHING = {"found": 0, "new": 0, "skipped": 0, "error": "", "behind": False}
 
 
 @pytest.fixture
@@ -142,6 +144,44 @@ def test_a_stream_that_is_behind_is_polled_without_a_pause(ledger: Ledger, app: 
     stream = Stream(app, ledger, Settings())
     assert stream.next_pause(15, {"busy": True, "behind": True}) == 0
     assert stream.next_pause(0, {"busy": True, "behind": False}) == 15
+
+
+def test_a_paused_source_is_not_polled_and_says_why(
+    sage: LocalSage, ledger: Ledger, app: Celery, valkey: Valkey
+) -> None:
+    now = time.time_ns()
+    sage.upload("/1.jpg", now - SECOND)
+    rounds = Rounds(ledger, app, sage.cloud, sage.local)
+    ledger.sources.pause("sage", "the login is refused", 60)
+    ledger.sources.trial("sage", 60, "poll")
+    summary = rounds()
+    assert summary["sources"]["sage"] == NOTHING | {"error": "the login is refused"}
+    assert ledger.polls()["sage"]["error"] == "the login is refused"
+    assert [name for name, _ in rounds.polled] == [sage.local.name]
+    assert ledger.cursor("sage") is None
+    ledger.sources.resume("sage")
+    assert rounds()["sources"]["sage"] == NOTHING | {"found": 1, "new": 1}
+
+
+def test_of_a_paused_source_one_new_image_is_taken_now_and_then(
+    sage: LocalSage, ledger: Ledger, app: Celery, valkey: Valkey
+) -> None:
+    """What waits may be protected files alone: then only another image can show that the login is good."""
+    now = time.time_ns()
+    for number in range(3):
+        sage.upload(f"/{number}.jpg", now - number * SECOND)
+    rounds = Rounds(ledger, app, sage.cloud)
+    ledger.sources.pause("sage", "the login is refused", 60)
+    for taken in (1, 2, 3, 3):
+        valkey.client.delete("weavloader:trial:poll:sage")  # its time is over
+        rounds()
+        rounds()
+        assert valkey.client.llen("image_processing") == taken
+    assert len(rounds.polled) == 4
+    assert ledger.cursor("sage") is None
+    ledger.sources.resume("sage")
+    assert rounds()["sources"]["sage"]["new"] == 0
+    assert ledger.cursor("sage") is not None
 
 
 def test_a_queue_that_is_away_does_not_move_the_cursor(sage: LocalSage, ledger: Ledger, app: Celery) -> None:

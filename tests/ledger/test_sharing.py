@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from ledger import Ledger
+from ledger import Ledger, Pause
 from records import SourceAddress, parse_timestamp
 from settings import Jobs
 from tests.fixtures.redis import Valkey, wait_until
@@ -59,6 +60,45 @@ def test_a_source_that_is_silent_is_gone(ledger: Ledger, valkey: Valkey) -> None
     wait_until(lambda: ledger.sources.all() == [make_address("living")])
     assert valkey.client.keys("weavloader:source:*") == ["weavloader:source:living"]
     assert valkey.client.zcard("weavloader:sources") == 1
+
+
+def test_a_pause_stands_until_it_ends_or_is_ended(ledger: Ledger, valkey: Valkey) -> None:
+    assert ledger.sources.paused() == {}
+    assert ledger.sources.trial("sage", 30) is None
+    assert ledger.sources.pause("sage", "first", 30)
+    assert not ledger.sources.pause("sage", "the login is refused", 30)
+    assert ledger.sources.pause("short", "", 0.05)
+    wait_until(lambda: ledger.sources.paused() == {"sage": "the login is refused"})
+    assert ledger.sources.resume("sage")
+    assert not ledger.sources.resume("sage")
+    assert ledger.sources.paused() == {}
+    assert valkey.client.keys("weavloader:*paused*") == []
+
+
+def test_one_of_all_has_the_trial_of_a_paused_source(ledger: Ledger, jobs_settings: Jobs, valkey: Valkey) -> None:
+    ledger.sources.pause("sage", "why", 30)
+    assert ledger.sources.trial("sage", 20) == Pause("why", 0)
+    with Ledger(jobs_settings) as other:
+        later = other.sources.trial("sage", 20)
+    assert later is not None
+    assert 19 < later.next_trial <= 20
+    assert ledger.sources.trial("sage", 20, "poll") == Pause("why", 0)  # another kind
+    assert ledger.sources.trial("other", 20) is None
+    ledger.sources.resume("sage")
+    assert valkey.client.keys("weavloader:trial:*") == []
+
+
+def test_a_source_that_registers_with_another_login_is_not_paused(ledger: Ledger) -> None:
+    address = make_address("a")
+    ledger.sources.register(address, ttl=30)
+    ledger.sources.pause("a", "why", 30)
+    ledger.sources.register(address, ttl=30)
+    assert ledger.sources.paused() == {"a": "why"}
+    ledger.sources.register(replace(address, password="other"), ttl=30)
+    assert ledger.sources.paused() == {}
+    ledger.sources.pause("a", "why", 30)
+    ledger.sources.unregister("a")
+    assert ledger.sources.paused() == {}
 
 
 def test_a_lock_has_one_holder(ledger: Ledger, jobs_settings: Jobs) -> None:

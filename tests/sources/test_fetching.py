@@ -13,6 +13,7 @@ import settings
 from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
 from records import SourceAddress
 from sources import ImageFetcher
+from sources.logins import ProcessLoginMemory
 from tests.fixtures.fetching import HOUR, PICTURE, Open, basic, record, refused
 from tests.fixtures.sage import LocalSage
 
@@ -143,6 +144,17 @@ class TestLogin:
         await fetch.fetch(record(good))
         sage.answer("/good.jpg", status=401)
         await refused(fetch, record(other), LoginRefused, "login_refused")
+
+    @pytest.mark.parametrize(("later", "protected"), [(200, True), (302, True), (401, False), (404, False)])
+    async def test_a_success_of_long_ago_counts_when_its_file_still_opens(
+        self, sage: LocalSage, fetcher: Open, later: int, protected: bool
+    ) -> None:
+        good, other = sage.answer("/good.jpg", PICTURE), sage.answer("/other.jpg", status=403)
+        fetch = fetcher(sage.cloud, logins=ProcessLoginMemory(seconds=-1))
+        await fetch.fetch(record(good))
+        sage.answer("/good.jpg", status=later)
+        with pytest.raises(SkipImage if protected else LoginRefused):
+            await fetch.fetch(record(other))
 
     async def test_another_process_may_know_that_the_login_is_good(self, sage: LocalSage, fetcher: Open) -> None:
         class Shared:

@@ -116,6 +116,9 @@ class Fetch(Section):
         60, "WEAVLOADER_FETCH_TIMEOUT", "seconds that fetching one image may take, redirects included"
     )
     max_bytes: Count = setting(64 * 2**20, "WEAVLOADER_MAX_IMAGE_BYTES", "largest image in bytes")
+    bytes_in_flight: Count = setting(
+        512 * 2**20, "WEAVLOADER_BYTES_IN_FLIGHT", "bytes of images that one processor holds at once"
+    )
     max_pixels: Count = setting(100_000_000, "WEAVLOADER_MAX_IMAGE_PIXELS", "largest image in pixels (width x height)")
     formats: Words = setting(
         _FORMATS,

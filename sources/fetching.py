@@ -18,6 +18,7 @@ import settings
 from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
 from records import ImageRecord, SourceAddress
 from sources import transport
+from sources.budget import Budget, HeldBytes, Room
 from sources.logins import LoginMemory, ProcessLoginMemory
 from sources.query import SAGE
 from sources.transport import CONNECT_SECONDS, Failure, GuardedResolver, Origin, is_public, shown
@@ -35,6 +36,14 @@ class _Login:
 
     readable: URL | None = None
     asked: float = float("-inf")
+
+
+class _NoRoom(Exception):
+    """The process holds as many bytes of images as it may; room for ``size`` has to be waited for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 class ImageFetcher:
@@ -56,6 +65,7 @@ class ImageFetcher:
         self._addresses = addresses
         self._memory = logins or ProcessLoginMemory()
         self._logins: dict[str, _Login] = {}
+        self._budget = Budget(fetch.bytes_in_flight)
         self._session: aiohttp.ClientSession | None = None
         self._resolver: GuardedResolver | None = None
 
@@ -71,21 +81,40 @@ class ImageFetcher:
     async def fetch(self, record: ImageRecord) -> bytes:
         """The image's bytes, whatever the answer's Content-Type says.
 
+        All that is fetched and still held by somebody stays within ``WEAVLOADER_BYTES_IN_FLIGHT``: while it does not
+        fit, this waits, without a connection and beside the time that fetching may take.
+
         Raises ``TransientError`` (``fetch_timeout``, ``fetch_failed``, ``not_yet_uploaded``), ``PermanentError``
         (``not_found``, ``image_too_large``, ``host_not_allowed``, ``too_many_redirects``, ``bad_record``),
         ``PartUnavailable`` (the storage cannot be reached), ``LoginRefused`` (the storage refuses the login for
         everything) or ``SkipImage`` (``protected``: it refuses this file to a good login).
         """
+        room: Room | None = None
+        try:
+            while True:
+                try:
+                    return await self._fetch_in_time(record, room)
+                except _NoRoom as full:
+                    wanted = full.size
+                if room is not None:
+                    room.release()
+                room = await self._budget.take(wanted)
+        except BaseException:
+            if room is not None:
+                room.release()
+            raise
+
+    async def _fetch_in_time(self, record: ImageRecord, room: Room | None) -> bytes:
         try:
             async with asyncio.timeout(self._section.timeout):
-                return await self._fetch(record)
+                return await self._fetch(record, room)
         except TimeoutError:
             raise TransientError(
                 f"{shown(record.url)} took longer than {self._section.timeout:g} s (WEAVLOADER_FETCH_TIMEOUT)",
                 cause="fetch_timeout",
             ) from None
 
-    async def _fetch(self, record: ImageRecord) -> bytes:
+    async def _fetch(self, record: ImageRecord, room: Room | None) -> bytes:
         began = monotonic()
         address = next((item for item in self._addresses() if item.name == record.source), None)
         url = self._first_url(record, address)
@@ -99,7 +128,7 @@ class ImageFetcher:
             async with self._get(url, authorization) as response:
                 status = response.status
                 if 200 <= status < 300:
-                    data = await self._read(response, url)
+                    data = await self._read(response, url, room)
                     if sends_login and address is not None:
                         self._note_success(address, first, began)
                     return data
@@ -172,22 +201,35 @@ class ImageFetcher:
         headers = {"Authorization": authorization} if authorization else {}
         return _Exchange(self._open(), url, headers)
 
-    async def _read(self, response: aiohttp.ClientResponse, url: URL) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, url: URL, room: Room | None) -> bytes:
         limit = self._section.max_bytes
+        too_large = PermanentError(
+            f"{shown(url)} is larger than {limit} bytes (WEAVLOADER_MAX_IMAGE_BYTES)", cause="image_too_large"
+        )
+        length = response.content_length
+        if (length or 0) > limit:
+            raise too_large
+        # Where the length is not known it may be the largest: room that is asked for bit by bit could be waited for by
+        # all who hold some.
+        needed = limit if length is None or response.headers.get("Content-Encoding") else length
+        taken = self._budget.take_now(needed) if room is None else room
+        if taken is None or taken.size < needed:
+            raise _NoRoom(needed)
         chunks: list[bytes] = []
-        size = response.content_length or 0
-        if size <= limit:
-            size = 0
+        size = 0
+        try:
             async for chunk in response.content.iter_any():
                 size += len(chunk)
                 if size > limit:
-                    break
+                    raise too_large
                 chunks.append(chunk)
-        if size > limit:
-            raise PermanentError(
-                f"{shown(url)} is larger than {limit} bytes (WEAVLOADER_MAX_IMAGE_BYTES)", cause="image_too_large"
-            )
-        return b"".join(chunks)
+        except BaseException:
+            taken.release()
+            raise
+        taken.shrink(size)
+        data = HeldBytes(b"".join(chunks))
+        data.room = taken
+        return data
 
     async def _refuse(
         self, status: int, url: URL, record: ImageRecord, address: SourceAddress | None, began: float

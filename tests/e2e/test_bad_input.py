@@ -11,6 +11,8 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,8 +183,19 @@ def test_the_login_is_in_no_log_and_no_message(after: House, cloud: LocalSage) -
         assert password not in json.dumps(letter)
 
 
+def sage_when_not_ready(url: str) -> dict[str, Any] | None:
+    """What `/ready` says of SAGE once it says that it is not well."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            state: dict[str, Any] = json.load(refused)["parts"]["sage"]
+        return None if state["ok"] else state
+    return None
+
+
 def test_a_wrong_login_pauses_the_source_and_loses_nothing(cloud: LocalSage, tmp_path: Path, photos: Path) -> None:
-    """All images answer 401: they wait and keep their attempts; with the right login they land."""
+    """All images answer 401: they wait and keep their attempts, and status says why; with the right login they land."""
     with LocalSage() as sage:
         for number in range(3):
             sage.upload(f"/api/v1/data/{number}.jpg", NOW - number, jpeg("green"), filename=f"{number}.jpg")
@@ -193,8 +206,18 @@ def test_a_wrong_login_pauses_the_source_and_loses_nothing(cloud: LocalSage, tmp
             counts = house.json("audit")
             assert (counts["seen"], counts["dead"], counts["landed"], counts["difference"]) == (3, 0, 0, 0)
             assert house.json("dlq", "list")["count"] == 0
+            for login in ({}, wrong):  # another terminal needs no login to be told
+                shown = house.run("status", "--json", **login)
+                part = json.loads(shown.stdout)["parts"]["sage"]
+                assert (shown.returncode, part["ok"]) == (3, False)
+                assert "set SAGE_USER and SAGE_PASS" in part["detail"]
+                assert "\n" not in part["detail"]
+            ready = f"http://127.0.0.1:{house.environment['WEAVLOADER_METRICS_PORT']}/ready"
+            assert eventually(lambda: sage_when_not_ready(ready), 30)["ok"] is False
+            sage.upload("/api/v1/data/3.jpg", NOW, jpeg("green"), filename="3.jpg")
         with started_house(tmp_path, **sage_settings(sage)) as house:
-            assert house.quiet(seen=3)["landed"] == 3
+            assert house.quiet(seen=4)["landed"] == 4
+            assert house.json("status")["parts"]["sage"]["ok"]
 
 
 # --- commands -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -148,12 +149,17 @@ def _download(draft: Path, report: Report) -> Path:
     if digest.hexdigest() != wanted[0]:
         raise ValueError("its checksum differs from the published one")
     binary = draft / "weaviate-server"
-    with tarfile.open(archive) as tar:
-        member = tar.extractfile("weaviate")
-        if member is None:
-            raise ValueError("the archive holds no server")
-        with member, binary.open("wb") as file:
-            shutil.copyfileobj(member, file, 1 << 20)
+    try:
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile("weaviate")
+            if member is None:
+                raise KeyError("weaviate")  # a folder of that name
+            with member, binary.open("wb") as file:
+                shutil.copyfileobj(member, file, 1 << 20)
+    except KeyError:
+        raise ValueError("its archive holds no file weaviate") from None
+    except (EOFError, zlib.error):
+        raise ValueError("its archive is damaged") from None
     binary.chmod(0o755)
     return binary
 

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import re
 import tarfile
 import threading
 import urllib.error
@@ -82,10 +83,10 @@ def test_another_program_of_that_name_is_passed_over(tmp_path: Path, no_path: Pa
 class Releases:
     """A local server that publishes a release and its checksum."""
 
-    def __init__(self, server: bytes, checksum: str | None = None) -> None:
+    def __init__(self, server: bytes, checksum: str | None = None, name: str = "weaviate") -> None:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-            member = tarfile.TarInfo("weaviate")
+            member = tarfile.TarInfo(name)
             member.size = len(server)
             tar.addfile(member, io.BytesIO(server))
         self.archive = packed.getvalue()
@@ -144,6 +145,24 @@ def test_a_release_whose_checksum_is_wrong_is_not_used(
         with pytest.raises(PartUnavailable, match=r"GB free: make room.*WEAVIATE_BIN.*WEAVIATE_HOST"):
             install(tmp_path, lambda line: None)
     assert [path.name for path in (tmp_path / "weaviate" / weaviate_install.VERSION).iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("what", ["another name", "cut"])
+def test_a_release_whose_archive_holds_no_server_is_told_and_built_instead(
+    tmp_path: Path, no_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(weaviate_install, "BUILD_BYTES", 10**18)
+    releases = Releases(os.urandom(100_000), name="weaviate-server" if what == "another name" else "weaviate")
+    if what == "cut":
+        releases.archive = releases.archive[:50_000]
+        releases.checksum = hashlib.sha256(releases.archive).hexdigest()
+    reported: list[str] = []
+    with releases.serving() as url:
+        monkeypatch.setattr(weaviate_install, "RELEASES", url)
+        with pytest.raises(PartUnavailable, match=r"GB free: make room.*WEAVIATE_BIN"):
+            install(tmp_path, reported.append)
+    problem = "its archive holds no file weaviate" if what == "another name" else "archive is damaged|unexpected end"
+    assert re.search(rf"its release cannot be downloaded \(.*({problem}).*\)\.$", reported[-1])
 
 
 def test_a_build_that_fails_leaves_nothing_and_names_the_ways_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -11,6 +12,16 @@ from errors import PartUnavailable, WeavloaderError
 
 Item = TypeVar("Item")
 Send = Callable[[Sequence[Item]], Awaitable[Sequence[WeavloaderError | None]]]
+
+
+def _own(error: Exception) -> Exception:
+    """The error for one waiter alone: one object that many raise gathers all their tracebacks."""
+    try:
+        own: Exception = copy.copy(error)
+    except TypeError:  # of a class that takes other arguments
+        return error
+    own.__cause__ = error.__cause__
+    return own
 
 
 class Groups(Generic[Item]):
@@ -107,7 +118,7 @@ class Groups(Generic[Item]):
         except Exception as error:  # noqa: BLE001 - a waiter must never wait for ever: it gets whatever went wrong
             for _, done in group:
                 if not done.done():
-                    done.set_exception(error)
+                    done.set_exception(_own(error))
             return
         for (_, done), own in zip(group, errors, strict=True):
             if done.done():
@@ -115,4 +126,4 @@ class Groups(Generic[Item]):
             if own is None:
                 done.set_result(None)
             else:
-                done.set_exception(own)
+                done.set_exception(_own(own))

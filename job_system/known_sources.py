@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from errors import PartUnavailable
+from errors import WeavloaderError
 from ledger import Ledger
 from records import ImageRecord, SourceAddress
 from settings import Settings
 
-#: Seconds for which the register is not read again by itself.
+#: Seconds for which the register is not read again by itself, and for which not because of a source that is not there.
 FRESH_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 
 
 class KnownSources:
@@ -22,7 +24,7 @@ class KnownSources:
         self._settings = settings
         self._ledger = ledger
         self._lock = threading.Lock()
-        self._read_at = float("-inf")
+        self._read_at = self._tried_at = float("-inf")
         self._addresses: tuple[SourceAddress, ...] = ()
 
     def addresses(self) -> Sequence[SourceAddress]:
@@ -33,17 +35,18 @@ class KnownSources:
         """Read the register again when the copy is old or has not the record's source, which may be new."""
 
         def fresh() -> bool:
+            now = time.monotonic()
             known = any(address.name == record.source for address in self._addresses)
-            return known and time.monotonic() - self._read_at < FRESH_SECONDS
+            # A read that failed or found nothing new is not repeated by every job that waits here.
+            return (known and now - self._read_at < FRESH_SECONDS) or now - self._tried_at < RETRY_SECONDS
 
         if fresh():
             return
         with self._lock:
             if not fresh():  # another thread may have read it meanwhile
-                try:
+                with suppress(WeavloaderError):  # what was known may still do
                     self._read()
-                except PartUnavailable:
-                    return  # what was known may still do
+                self._tried_at = time.monotonic()
 
     def read(self) -> Sequence[SourceAddress]:
         """The sources that are there now. Raises ``PartUnavailable`` when the ledger's server is away."""

@@ -97,7 +97,7 @@ class OpenPorts:
             stack.push_async_callback(connection.close)
             preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads)
             stack.callback(preparer.close)
-            fetcher = ImageFetcher(settings.fetch, sources.read)
+            fetcher = ImageFetcher(settings.fetch, sources.addresses)
             stack.push_async_callback(fetcher.close)
             places = NodePlaces(settings.monitor, sources.addresses)
             stack.push_async_callback(places.close)

@@ -19,8 +19,9 @@ from typing import Any, NoReturn, TypeVar
 from celery.exceptions import Reject, Retry
 
 import logs
-from errors import LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
+from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
 from job_system.known_sources import KnownSources
+from job_system.outages import Outages
 from job_system.pauses import Pauses
 from job_system.policy import SUSPECT_SECONDS, Bury, Leave, PoisonError, Wait, is_poison, is_suspect, judge
 from job_system.ports import OpenPorts
@@ -64,6 +65,7 @@ class Runtime:
         self.ledger = Ledger(settings.jobs)
         self.sources = KnownSources(settings, self.ledger)
         self.pauses = Pauses(self.ledger, settings.jobs)
+        self.outages = Outages()
         self._jobs: set[_Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
@@ -93,7 +95,7 @@ class Runtime:
         except PermanentError as error:
             try:
                 self._refuse(task_id, message, error)
-            except PartUnavailable:
+            except (PartUnavailable, ConfigurationError):
                 raise Reject("the ledger cannot be reached", requeue=True) from None
             raise
         try:
@@ -109,7 +111,7 @@ class Runtime:
             finally:
                 with self._lock:
                     self._jobs.discard(job)
-        except PartUnavailable as error:  # the ledger's own: an image's becomes a verdict
+        except (PartUnavailable, ConfigurationError) as error:  # the ledger's own: an image's becomes a verdict
             log.warning("the ledger cannot be reached", image=record.id, error=str(error))
             raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
 
@@ -142,6 +144,7 @@ class Runtime:
     def _run(self, job: _Job, record: ImageRecord) -> str:
         try:
             self.sources.learn(record)
+            self.outages.check()
             job.future = self._submit(self._process(record))
             if job.ended or self._stopping.is_set():  # stopped in the moment before there was a future to cancel
                 job.stop("handed_back")
@@ -154,7 +157,9 @@ class Runtime:
                 raise Reject("this worker stops", requeue=True) from None
             return self._conclude(job, record, TransientError("the image's work was cancelled", cause="cancelled"))
         except Exception as error:  # noqa: BLE001 - every error gets a verdict; one that nobody knows is retried
+            self.outages.failed(error)
             return self._conclude(job, record, error)
+        self.outages.succeeded()
         return "landed" if self._settle(lambda: self.ledger.land(job.lease)) else "lost"
 
     def _conclude(self, job: _Job, record: ImageRecord, error: Exception) -> str:
@@ -201,7 +206,7 @@ class Runtime:
         while True:
             try:
                 return change()
-            except PartUnavailable:
+            except (PartUnavailable, ConfigurationError):
                 if time.monotonic() > deadline or self._stopping.wait(1):
                     raise
 
@@ -274,7 +279,7 @@ class Runtime:
                 continue
             try:
                 lost = self.ledger.renew([job.lease for job in jobs.values()])
-            except PartUnavailable as error:
+            except WeavloaderError as error:  # a refused login as well: the thread must outlive it
                 log.warning("leases not renewed", jobs=len(jobs), error=str(error))
                 continue
             for lease in lost:

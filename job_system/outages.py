@@ -1,0 +1,56 @@
+"""Parts that are away: jobs wait at once instead of fetching and decoding what cannot be captioned or landed.
+
+Each process remembers for itself. After a part's failure its other jobs wait; from then on one job at a time is the
+trial that goes all the way, and the first that succeeds lets all others go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from errors import PartUnavailable
+
+#: Parts that every image needs. A source's storage is not one: another source's may serve.
+SHARED_PARTS = frozenset({"triton", "weaviate"})
+#: Seconds between two trials.
+TRIAL_SECONDS = 2.0
+
+
+class Outages:
+    """What is known to be away. Thread-safe; ``now`` gives seconds that never go back."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._away: dict[str, PartUnavailable] = {}
+        self._next_trial = 0.0
+
+    def check(self) -> None:
+        """Return where the job may go on, as the trial when a part is away.
+
+        Raises ``PartUnavailable``, the part's own words again, where it is not this job's turn to try.
+        """
+        with self._lock:
+            if not self._away:
+                return
+            if self._now() >= self._next_trial:
+                self._next_trial = self._now() + TRIAL_SECONDS
+                return
+            known = next(iter(self._away.values()))
+        raise PartUnavailable(known.part, str(known), cause=known.cause)
+
+    def failed(self, error: BaseException) -> None:
+        """Note what an attempt ended with."""
+        if isinstance(error, PartUnavailable) and error.part in SHARED_PARTS:
+            with self._lock:
+                if error.part not in self._away:
+                    self._next_trial = self._now() + TRIAL_SECONDS
+                self._away[error.part] = error.with_traceback(None)
+
+    def succeeded(self) -> None:
+        """An image has landed: all parts serve."""
+        if self._away:
+            with self._lock:
+                self._away.clear()

@@ -13,7 +13,6 @@ from store import border  # before the SDK itself: store silences a warning that
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -31,8 +30,8 @@ from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
 from settings import Weaviate
 from store.grouping import Groups
 from store.narrowing import passes, server_filter
-from store.objects import RETURNED, LandingObject, landing_object, result
-from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure
+from store.objects import RETURNED, LandingObject, is_uuid, landing_object, result
+from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure, exists
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
 StoreObserver = Callable[[str, str, float], None]
@@ -64,10 +63,11 @@ Answer = list[tuple[str, Mapping[str, Any], float]]  # id, properties, score
 class WeaviateStore:
     """One collection of a Weaviate server, used from one event loop.
 
-    Making it costs nothing: the first call connects and sees to the schema, and so does the next one after that
-    failed. A server that went away is found again by the same object. Every method raises ``PartUnavailable`` when
-    the server cannot serve (away, API key refused, read-only), ``TransientError`` (``store_timeout``, ``store_error``)
-    when it failed, and ``ConfigurationError`` for a collection that is not ours (and where no host is set, when made).
+    Making it costs nothing: the first call connects and looks at the schema, and so does the next one after that
+    failed. Only ``land`` and ``ready`` make or migrate the collection; to all others one that is missing holds nothing.
+    A server that went away is found again by the same object. Every method raises ``PartUnavailable`` when it cannot
+    serve (away, API key refused, read-only), ``TransientError`` (``store_timeout``, ``store_error``) when it failed, and
+    ``ConfigurationError`` for a collection that is not ours (and where no host is set, when made).
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class WeaviateStore:
         self._host = section.host
         self.address = f"{'https' if section.secure else 'http'}://{self._host}:{section.http_port}"
         self._client: weaviate.WeaviateAsyncClient | None = None
-        self._collection: Collection | None = None
+        self._collection: Collection | None = None  # to land in
+        self._seen: Collection | None = None  # to read
         self._opening = asyncio.Lock()
         self._groups: Groups[LandingObject] = Groups(
             self._send, lambda item: str(item.uuid), size=section.batch, linger=section.linger
@@ -112,7 +113,7 @@ class WeaviateStore:
         """Send the landings that wait, fail those that do not get through in time, and disconnect."""
         await self._groups.close(min(self._section.timeout, _CLOSE_SECONDS))
         self._closed = True
-        self._collection = None
+        self._collection = self._seen = None
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
@@ -137,9 +138,9 @@ class WeaviateStore:
         """Hybrid search: keywords (BM25) and the vector, their scores scaled to 0..1 and added, the vector's with
         weight ``alpha`` and the keywords' with the rest (relative score fusion).
         """
-        collection, numbers = await self._use(), _floats(vector)
+        numbers = _floats(vector)
 
-        async def ask(count: int) -> Answer:
+        async def ask(count: int, collection: Collection) -> Answer:
             answer = await collection.query.hybrid(
                 query,
                 alpha=min(max(alpha, 0.0), 1.0),
@@ -164,9 +165,9 @@ class WeaviateStore:
         exclude: str | None = None,
     ) -> list[SearchResult]:
         """The nearest objects by the vector alone; the score is the cosine similarity. ``exclude`` is an id."""
-        collection, numbers = await self._use(), _floats(vector)
+        numbers = _floats(vector)
 
-        async def ask(count: int) -> Answer:
+        async def ask(count: int, collection: Collection) -> Answer:
             answer = await collection.query.near_vector(
                 numbers,
                 target_vector=VECTOR,
@@ -182,7 +183,7 @@ class WeaviateStore:
     async def _fill(
         self,
         operation: str,
-        ask: Callable[[int], Awaitable[Answer]],
+        ask: Callable[[int, Collection], Awaitable[Answer]],
         filters: SearchFilters,
         limit: int,
         exclude: str | None = None,
@@ -192,7 +193,7 @@ class WeaviateStore:
         if limit < 1:
             return []
         while True:
-            answer = await self._call(operation, partial(ask, count))
+            answer = await self._read(operation, partial(ask, count)) or []
             found = [result(*one) for one in answer if one[0] != exclude and passes(filters, one[1])]
             if len(found) >= limit or len(answer) < count or count >= MOST_RESULTS:
                 return found[:limit]
@@ -200,38 +201,38 @@ class WeaviateStore:
 
     async def get(self, id: str) -> SearchResult | None:
         """The object of an image's id (score 1), or None."""
-        if not _is_uuid(id):
+        if not is_uuid(id):
             return None
-        collection = await self._use()
-        found = await self._call("get", lambda: collection.query.fetch_object_by_id(id, return_properties=RETURNED))
+        found = await self._read("get", lambda there: there.query.fetch_object_by_id(id, return_properties=RETURNED))
         return result(str(found.uuid), found.properties, 1.0) if found else None
 
     async def vector_of(self, id: str) -> Vector | None:
         """float32[D] of unit length of an image's id, or None."""
-        if not _is_uuid(id):
+        if not is_uuid(id):
             return None
-        collection = await self._use()
-        found = await self._call(
-            "get", lambda: collection.query.fetch_object_by_id(id, include_vector=[VECTOR], return_properties=[])
-        )
+        what = {"include_vector": [VECTOR], "return_properties": []}
+        found = await self._read("get", lambda there: there.query.fetch_object_by_id(id, **what))
         values = found.vector.get(VECTOR) if found else None
         return np.asarray(values, dtype=np.float32) if values else None
 
     async def count(self) -> int:
         """How many objects there are. As dear as landing one: not for loops."""
-        collection = await self._use()
-        answer = await self._call("count", lambda: collection.aggregate.over_all(total_count=True))
-        return answer.total_count or 0
+        answer = await self._read("count", lambda there: there.aggregate.over_all(total_count=True))
+        return (answer.total_count if answer is not None else None) or 0
 
     async def canary(self) -> PartState:
         """Whether the store answers a real query now."""
         try:
             async with asyncio.timeout(min(self._section.timeout, _CANARY_SECONDS)):
-                collection = await self._use()
-                await self._call(
+                answer = await self._read(
                     "canary",
-                    lambda: collection.query.bm25("image", query_properties=["caption"], limit=1, return_properties=[]),
+                    lambda there: there.query.bm25(
+                        "image", query_properties=["caption"], limit=1, return_properties=[]
+                    ),
                 )
+                if answer is None:
+                    nothing = f"no images yet: there is no collection {self._section.collection}"
+                    return PartState(True, nothing, self.address)
                 count = await self.count()
         except WeavloaderError as error:
             return PartState(False, str(error), self.address)
@@ -247,7 +248,32 @@ class WeaviateStore:
                 self._collection = await self._call("open", self._connect)
             return self._collection
 
+    async def _read(self, operation: str, ask: Callable[[Collection], Awaitable[T]]) -> T | None:
+        """The collection's answer; None where there is no collection."""
+        collection = self._collection or self._seen
+        if collection is None:
+            async with self._opening:
+                collection = self._seen = await self._call("open", self._look)
+        if collection is None:
+            return None
+        there = collection
+        try:
+            return await self._call(operation, lambda: ask(there))
+        except PartUnavailable as error:
+            if error.cause == "collection_gone":
+                return None
+            raise
+
+    async def _look(self) -> Collection | None:
+        client, name = await self._connected(), self._section.collection
+        return client.collections.use(name) if await exists(client, name, self.address, self._migrations) else None
+
     async def _connect(self) -> Collection:
+        client, name = await self._connected(), self._section.collection
+        await ensure(client, name, self.address, self._migrations)
+        return client.collections.use(name)
+
+    async def _connected(self) -> weaviate.WeaviateAsyncClient:
         if self._closed:
             raise PartUnavailable(border.PART, "the connection to Weaviate is closed")
         # The SDK logs whole objects, pictures included, when one is refused; its errors reach us as exceptions.
@@ -274,8 +300,7 @@ class WeaviateStore:
                 await client.close()
                 raise
             self._client = client
-        await ensure(self._client, section.collection, self.address, self._migrations)
-        return self._client.collections.use(section.collection)
+        return self._client
 
     async def _call(self, operation: str, make: Callable[[], Awaitable[T]]) -> T:
         """Run one SDK call: its deadline, its errors in our words, and what the observer is told."""
@@ -313,7 +338,7 @@ class WeaviateStore:
             if not task.done():
                 task.cancel()
             if status == "collection_gone":
-                self._collection = None
+                self._collection = self._seen = None
             if self._observe is not None:
                 self._observe(operation, status, time.perf_counter() - began)
 
@@ -372,11 +397,3 @@ class WeaviateStore:
 def _floats(vector: Vector) -> list[float]:
     numbers: list[float] = np.asarray(vector, dtype=np.float32).reshape(-1).tolist()
     return numbers
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,6 +92,15 @@ def told_apart(vector: Vector) -> Vector:
     noise = np.random.default_rng().standard_normal(values.size)
     mixed = values / length + noise * (NOISE / float(np.linalg.norm(noise)))
     return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether an object can have this id."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def result(id: str, properties: Mapping[str, Any], score: float) -> SearchResult:

@@ -105,10 +105,7 @@ async def ensure(
     Several processes may do so at once. Raises ``ConfigurationError`` for a collection that is not ours or newer than
     this program, and the SDK's errors.
     """
-    if not re.fullmatch(r"[A-Za-z][_0-9A-Za-z]{0,200}", name):
-        raise ConfigurationError(
-            f"WEAVLOADER_COLLECTION={name!r} cannot name a collection: use letters, digits and _, a letter first."
-        )
+    _check_name(name)
     newest = migrations[-1].version
     for _ in range(_ATTEMPTS):  # each turn that finds somebody else at it looks again
         config = await _config(client, name)
@@ -126,6 +123,25 @@ async def ensure(
                     await _quietly(collection.config.add_property(item))
         await collection.config.update(description=description(newest))
     raise PartUnavailable("weaviate", f"The collection {name} at {address} keeps changing while it is verified")
+
+
+async def exists(
+    client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
+) -> bool:
+    """Whether the collection is there, be it of an older version. It changes nothing, and raises as ``ensure`` does."""
+    _check_name(name)
+    config = await _config(client, name)
+    if config is None:
+        return False
+    _verify(config, address, migrations)
+    return True
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][_0-9A-Za-z]{0,200}", name):
+        raise ConfigurationError(
+            f"WEAVLOADER_COLLECTION={name!r} cannot name a collection: use letters, digits and _, a letter first."
+        )
 
 
 async def _config(client: WeaviateAsyncClient, name: str) -> _CollectionConfig | None:

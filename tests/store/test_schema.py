@@ -130,6 +130,50 @@ async def test_a_collection_that_was_changed_by_hand_is_refused(collection: Weav
         await WeaviateStore.open(collection)
 
 
+async def test_reading_makes_no_collection_and_finds_nothing(collection: Weaviate, sdk: weaviate.WeaviateClient):
+    """A mistyped WEAVLOADER_COLLECTION leaves nothing behind."""
+    store, one = WeaviateStore(collection), image(1)
+    assert await store.search("street", one.vector) == []
+    assert await store.similar(one.vector) == []
+    assert await store.get(one.record.id) is None
+    assert await store.vector_of(one.record.id) is None
+    assert await store.count() == 0
+    state = await store.canary()
+    assert state.ok
+    assert state.detail == f"no images yet: there is no collection {collection.collection}"
+    assert not sdk.collections.exists(collection.collection)
+    await store.land(one)
+    assert [found.id for found in await store.search("street", one.vector)] == [one.record.id]
+    sdk.collections.delete(collection.collection)
+    assert await store.search("street", one.vector) == []
+    assert not sdk.collections.exists(collection.collection)
+    await store.close()
+
+
+async def test_reading_leaves_an_older_collection_as_it_is(collection: Weaviate, sdk: weaviate.WeaviateClient):
+    old, one = WeaviateStore(collection, migrations=schema.MIGRATIONS[:1]), image(1)
+    await old.ready()
+    await old.close()
+    store = WeaviateStore(collection)
+    assert await store.search("street", one.vector) == []
+    assert (await store.canary()).detail == f"0 images in {collection.collection}"
+    assert "schema 1" in (sdk.collections.use(collection.collection).config.get().description or "")
+    await store.ready()
+    assert "schema 2" in (sdk.collections.use(collection.collection).config.get().description or "")
+    await store.close()
+
+
+@pytest.mark.parametrize("description", ["somebody else's", "[weavloader schema 99]"])
+async def test_reading_a_collection_that_is_not_ours_is_refused_too(
+    collection: Weaviate, sdk: weaviate.WeaviateClient, description: str
+):
+    sdk.collections.create(collection.collection, description=description)
+    store = WeaviateStore(collection)
+    with pytest.raises(ConfigurationError, match="WEAVLOADER_COLLECTION"):
+        await store.search("street", image(1).vector)
+    await store.close()
+
+
 async def test_a_name_that_cannot_be_a_collections_is_refused(collection: Weaviate):
     with pytest.raises(ConfigurationError, match="WEAVLOADER_COLLECTION='two words'"):
         await WeaviateStore.open(collection.model_copy(update={"collection": "two words"}))

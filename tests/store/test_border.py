@@ -57,7 +57,7 @@ def test_each_becomes_one_line_that_names_the_store_or_the_object(kind: type[Exc
     ("words", "kind", "cause"),
     [
         ("store is read-only due to: disk usage too high", PartUnavailable, "read_only"),
-        ("extract auth: unauthorized: invalid api key", PartUnavailable, "unauthorised"),
+        ("extract auth: unauthorized: invalid api key", border.KeyRefused, "unauthorised"),
         ("memory pressure: cannot process batch: not enough memory", PartUnavailable, "part_unavailable"),
         ("class 'X' not present in schema", PartUnavailable, "collection_gone"),
         ("could not find class X in schema", PartUnavailable, "collection_gone"),
@@ -80,7 +80,7 @@ def test_the_servers_words_decide(words: str, kind: type[WeavloaderError], cause
     ("code", "kind"),
     [
         ("UNAVAILABLE", PartUnavailable),
-        ("UNAUTHENTICATED", PartUnavailable),
+        ("UNAUTHENTICATED", border.KeyRefused),
         ("DEADLINE_EXCEEDED", TransientError),
         ("INTERNAL", TransientError),
     ],
@@ -95,8 +95,8 @@ def test_a_grpc_status_decides_and_its_many_lines_become_one(code: str, kind: ty
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, PartUnavailable),
-        (403, PartUnavailable),
+        (401, border.KeyRefused),
+        (403, border.KeyRefused),
         (422, PermanentError),
         (429, PartUnavailable),
         (500, TransientError),

@@ -1,16 +1,22 @@
-"""A measurement's rows: printed as a table, kept as JSON."""
+"""A measurement's rows: printed as a table, kept as JSON, and shown in the documents."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+#: `<!-- figures COMMAND -->` … `<!-- /figures -->` in a document holds the rows of that command ('' for all).
+_MARKS = re.compile(r"(<!-- figures (.*?)-->\n).*?(<!-- /figures -->)", re.S)
 
 
 @dataclass(frozen=True)
@@ -30,15 +36,43 @@ class Row:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print the rows and write them down."""
+    """Print the rows, and keep them beside those of other measurements."""
     table = Table("figure", "median", "spread", "floor", "")
     for row in rows:
         floor = "" if row.floor is None else f"{row.floor:g}"
         mark = "" if row.floor is None else ("ok" if row.ok else "BELOW")
         table.add_row(row.name, f"{row.value:.2f}", row.spread, floor, mark)
     Console(width=110).print(table)
+    new = [{**asdict(row), "value": round(row.value, 2), "ok": row.ok} for row in rows]
+    measured = {row.command for row in rows}
+    kept = [row for row in kept_rows() if row["command"] not in measured]
     RESULTS.parent.mkdir(exist_ok=True)
-    kept = [
-        {"name": r.name, "value": round(r.value, 3), "floor": r.floor, "ok": r.ok, "command": r.command} for r in rows
-    ]
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    RESULTS.write_text(json.dumps([*kept, *new], indent=1) + "\n")
+    for document in DOCUMENTS:
+        document.write_text(with_figures(document.read_text()))
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    """The rows of the last run of each measurement."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return rows
+
+
+def with_figures(text: str) -> str:
+    """A document with its figures as they were last measured."""
+
+    def fill(mark: re.Match[str]) -> str:
+        wanted = mark[2].strip()
+        rows = [row for row in kept_rows() if not wanted or row["command"] == wanted]
+        return f"{mark[1]}{markdown(rows)}\n{mark[3]}"
+
+    return _MARKS.sub(fill, text)
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
+    """A table of the rows."""
+    lines = ["| | median | spread | command |", "|---|---|---|---|"]
+    for row in rows:
+        name = row["name"] + (f" (floor {row['floor']:g})" if row["floor"] is not None else "")
+        lines.append(f"| {name} | {row['value']:g} | {row['spread']} | `{row['command']}` |")
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""The documents say what is: figures as measured, links that lead somewhere, no placeholder left."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.table import DOCUMENTS, with_figures
+from settings import PROJECT_ROOT
+
+TEXTS = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_figures_are_those_of_the_last_measurement(document: Path) -> None:
+    assert document.read_text() == with_figures(document.read_text())
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_no_placeholder_is_left(document: Path) -> None:
+    assert re.findall(r"\b(?:TODO|TBD|FIXME|[A-Z]+_\d\b|SETUP_\w+)", document.read_text()) == []
+
+
+def test_every_dependency_is_explained() -> None:
+    import tomllib
+
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    pinned = [*project["dependencies"], *(pin for pins in project["optional-dependencies"].values() for pin in pins)]
+    explained = (PROJECT_ROOT / "docs" / "dependencies.md").read_text()
+    names = [re.split(r"[=<>\[]", pin)[0] for pin in pinned]
+    assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", explained)] == []
+    assert all("==" in pin for pin in pinned)
+
+
+def test_the_requirement_files_hold_the_pins() -> None:
+    import tomllib
+
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    locked = (PROJECT_ROOT / "requirements-dev.txt").read_text().splitlines()
+    extras = [pin for pins in project["optional-dependencies"].values() for pin in pins]
+    assert [pin for pin in [*project["dependencies"], *extras] if pin not in locked] == []

@@ -76,7 +76,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "beat_scheduler": "job_system.scheduler:OneScheduler",
         "beat_max_loop_interval": SCHEDULER_TICK_SECONDS,
-        "beat_schedule": schedule(settings),
+        "beat_schedule": schedule(),
         "redbeat_redis_options": {
             "socket_keepalive": True,
             "socket_timeout": SOCKET_SECONDS,
@@ -121,15 +121,9 @@ def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
         config["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
-def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+def schedule() -> dict[str, dict[str, Any]]:
     """What the scheduler sends. A message that nobody took by the time of the next is dropped (``expires``)."""
-    sweep = max(settings.jobs.sweep, 1)
     return {
-        "sweep-ledger": {
-            "task": f"{TASKS}.sweep_ledger",
-            "schedule": timedelta(seconds=sweep),
-            "options": {"expires": sweep},
-        },
         "check-health": {
             "task": f"{TASKS}.check_health",
             "schedule": timedelta(minutes=30),

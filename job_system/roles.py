@@ -13,9 +13,9 @@ from job_system.queues import CLEANER, MODERATOR, PROCESSOR, Role, node_name
 from ledger import Ledger
 from settings import Settings, load, require
 
-#: Threads of the roles that have little to do; a sweep must not wait for an archive.
+#: Threads of the roles that have little to do; health must not wait for an archive.
 MODERATOR_THREADS = 2
-CLEANER_THREADS = 3
+CLEANER_THREADS = 2
 
 
 def run_processor() -> None:

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Task
 
-import logs
 from errors import WeavloaderError
 from job_system.app import celery_app
 from job_system.publish import publish_records
+from job_system.sweeping import sweep
 from records import ImageRecord, Page, SourceAddress
 
 if TYPE_CHECKING:
     from settings import Monitor, Sage
     from sources import Poller
-
-log = logs.get(__name__)
-
-#: Most images that one sweep puts back; the next one comes some seconds later.
-SWEEP_IMAGES = 5000
 
 
 # ``throws`` are the expected faults: the state is FAILURE, without a traceback in the log (the letter has it).
@@ -59,17 +54,8 @@ def monitor_data_stream(self: Task) -> dict[str, Any]:
 
 @celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
 def sweep_ledger(self: Task) -> int:
-    """Queue again what waited and is due, what a dead worker held, and what lost its message. How many."""
-    swept = 0
-    while swept < SWEEP_IMAGES:
-        records = self.app.runtime.ledger.sweep()
-        if not records:
-            break
-        publish_records(self.app, records)
-        swept += len(records)
-    if swept:
-        log.info("images put back to work", images=swept)
-    return swept
+    """Put back to work now what workers put back by themselves every few seconds; how many images. See ``sweeping``."""
+    return sweep(self.app, self.app.runtime.ledger)
 
 
 @celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]

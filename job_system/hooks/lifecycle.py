@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import sys
 import threading
@@ -18,7 +17,8 @@ from celery.platforms import SecurityWarning
 import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system.app import celery_app
-from job_system.queues import CLEANER, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.queues import CLEANER, CLEANUP, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.sweeping import keep_sweeping
 from ledger import Ledger
 from metrics import recorder
 from settings import Logging, Settings, load, require
@@ -29,13 +29,11 @@ log = logs.get(__name__)
 BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
 
-_SWEEP = re.compile(r"\bsweep[_-]ledger\b")
-
 # Celery warns root of pickled messages; this app takes none.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _ended = threading.Event()
-_heart: threading.Thread | None = None
+_threads: list[threading.Thread] = []
 
 
 def role_of(queues: set[str]) -> Role:
@@ -66,18 +64,13 @@ def _configure_logging(tag: str, section: Logging | None = None) -> None:
         settings.weaviate.api_key,
     )
     logs.configure(section, tag, secrets=[secret for secret in secrets if secret])
-    for name in ("celery.app.trace", "celery.beat"):
-        logging.getLogger(name).addFilter(_worth_a_line)
+    logging.getLogger("celery.app.trace").addFilter(_worth_a_line)
     if section.level.upper() != "DEBUG":  # that a task ended is a line; that it came would be a second one
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Celery tells a message that goes back to the queue as a warning with a traceback; sweeps come every few
-    seconds and say themselves when they found something.
-    """
-    if record.levelno == logging.INFO and _SWEEP.search(record.getMessage()):
-        return False
+    """Celery tells a message that goes back to the queue as a warning with a traceback."""
     data = getattr(record, "data", None)
     return not (isinstance(data, dict) and data.get("description") == "rejected")
 
@@ -105,11 +98,17 @@ def _begin(sender: Any = None, **_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(sender: Any = None, **_: Any) -> None:
-    roles = [role.name for role in ROLES if role.queue in celery_app.amqp.queues.consume_from]
+    settings, queues = load().settings, set(celery_app.amqp.queues.consume_from)
+    roles = [role.name for role in ROLES if role.queue in queues]
     _ended.clear()
-    global _heart
-    _heart = threading.Thread(target=beat, args=(load().settings, roles, _ended), name="heartbeat", daemon=True)
-    _heart.start()
+    _threads[:] = [threading.Thread(target=beat, args=(settings, roles, _ended), name="heartbeat", daemon=True)]
+    if queues & {IMAGES, CLEANUP}:
+        sweeper = threading.Thread(
+            target=keep_sweeping, args=(celery_app, settings, _ended), name="sweeper", daemon=True
+        )
+        _threads.append(sweeper)
+    for thread in _threads:
+        thread.start()
     log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
 
 
@@ -146,6 +145,7 @@ def _finish() -> None:
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end(**_: Any) -> None:
     _ended.set()
-    if _heart is not None and _heart.is_alive():
-        _heart.join(BEAT_SECONDS)
+    for thread in _threads:
+        if thread.is_alive():  # not in a child of the pool, where no other thread lives
+            thread.join(BEAT_SECONDS)
     celery_app.close_runtime()

@@ -1,4 +1,4 @@
-"""What the cleaner does besides sweeping: archives, and looks at everything a job needs."""
+"""What the cleaner does: it sweeps, archives, and looks at everything a job needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from celery import Celery
 
 from job_system.archive import archive_finished
 from ledger import Lease, Ledger
 from records import DeadLetter, ImageRecord, SkippedRecord
 from settings import Jobs, Paths, Settings
+from tests.fixtures.redis import Valkey, wait_until
 from tests.fixtures.workers import Commands
 from tests.job_system.samples import image
 
@@ -48,6 +50,23 @@ def test_old_letters_and_finished_images_go_to_a_file_and_stay_counted(
     assert ledger.letters.get(old.task_id) is None
     assert (ledger.audit().seen, ledger.audit().dead, ledger.audit().difference) == (3, 2, 0)
     assert archive_finished(ledger, Settings(jobs=jobs_settings, paths=Paths(data=tmp_path)))["letters"] == 0
+
+
+@pytest.mark.parametrize("queue", ["image_processing", "cleanup"])
+def test_what_waits_is_put_back_without_a_scheduler(
+    commands: Commands, ledger: Ledger, valkey: Valkey, queue: str
+) -> None:
+    """A cleaner alone does it too: who adds processors by the queue's length sees what is due."""
+    waiting = ledger.lease(image())
+    assert isinstance(waiting, Lease)
+    assert ledger.wait(waiting, time.time(), spend_attempt=True, reason="fetch_failed")
+    worker = commands.celery("tests.job_system.light_app", "worker", f"--queues={queue}")
+    worker.says("images put back to work")
+    if queue == "cleanup":
+        assert valkey.client.llen("image_processing") == 1
+    else:
+        wait_until(lambda: ledger.audit().landed == 1)
+    assert worker.stop() == 0
 
 
 def test_the_cleaner_archives_and_reports_health(commands: Commands, app: Celery, ledger: Ledger) -> None:

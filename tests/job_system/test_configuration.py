@@ -41,7 +41,7 @@ def test_queues_routes_and_names_can_be_read_without_a_broker(brokerless: Comman
         "job_system.tasks.reprocess_dlq_tasks",
         "image_processing data_monitoring cleanup",
         "cleanup json",
-        "check-health cleanup-failed-tasks reprocess-dlq-tasks sweep-ledger",
+        "check-health cleanup-failed-tasks reprocess-dlq-tasks",
     ]
 
 

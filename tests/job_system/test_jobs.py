@@ -40,11 +40,6 @@ def worker(commands: Commands, *words: str, **extra: str) -> Process:
     return commands.celery(APP, "-q", "worker", "--without-mingle", "--without-gossip", *words, **extra)
 
 
-def everything(commands: Commands) -> list[Process]:
-    """A worker of all queues and a scheduler, so that what waits comes back."""
-    return [worker(commands, "--concurrency", "8"), commands.role("run_scheduler")]
-
-
 def where(ledger: Ledger, record: ImageRecord) -> Standing:
     standing = ledger.standing(record.id)
     assert standing is not None
@@ -87,7 +82,7 @@ def test_a_message_delivered_again_does_nothing(
 def test_a_transient_fault_is_retried_then_a_dead_letter_with_everything(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:
-    everything(commands)
+    worker(commands)
     (record,) = queue(image("transient"))
     settled(ledger)
     assert int(valkey.client.hget("test:fetched", record.id)) == 3  # the first attempt and two retries
@@ -132,10 +127,10 @@ def test_a_replayed_letter_lands(commands: Commands, queue: Queue, ledger: Ledge
 def test_an_unavailable_part_spends_no_attempt(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:
-    processes = everything(commands)
+    process = worker(commands)
     (record,) = queue(image("away"))
     wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 5, 30)
-    assert all(process.stop() == 0 for process in processes)
+    assert process.stop() == 0
     standing = where(ledger, record)
     assert standing.attempts == 0
     assert standing.reason == "triton_unavailable"
@@ -143,14 +138,14 @@ def test_an_unavailable_part_spends_no_attempt(
 
 
 def test_a_surprise_is_retried_and_kept_with_its_traceback(commands: Commands, queue: Queue, ledger: Ledger) -> None:
-    processes = everything(commands)
+    process = worker(commands)
     (record,) = queue(image("bug"))
     settled(ledger)
     letter = ledger.letters.get(record.id)
     assert letter is not None
     assert (letter.cause, letter.kind, letter.attempts) == ("unexpected", "transient", 3)
     assert "ZeroDivisionError: a bug" in letter.traceback
-    assert "ZeroDivisionError: a bug" in processes[0].output()
+    assert "ZeroDivisionError: a bug" in process.output()
 
 
 def test_a_skipped_image_is_counted_with_its_reason(commands: Commands, queue: Queue, ledger: Ledger) -> None:
@@ -175,7 +170,7 @@ def test_a_message_without_a_record_becomes_a_letter(
 
 
 def test_an_image_that_takes_too_long_is_transient(commands: Commands, queue: Queue, ledger: Ledger) -> None:
-    worker(commands, WEAVLOADER_JOB_TIMEOUT="0.5", WEAVLOADER_RETRY_DELAYS="0.1")
+    worker(commands, WEAVLOADER_JOB_TIMEOUT="0.5", WEAVLOADER_RETRY_DELAYS="60")
     (record,) = queue(image("slow"))
     wait_until(lambda: where(ledger, record).attempts == 1, 20)
     standing = where(ledger, record)
@@ -203,7 +198,7 @@ def test_a_killed_workers_jobs_go_on_elsewhere(
     first = worker(commands, "--concurrency", "4")
     queue(*images(3, "late"), image("die"))
     assert first.process.wait(20) == 9
-    everything(commands)
+    worker(commands, "--concurrency", "8")
     settled(ledger, 40)
     assert ledger.audit().landed == 4
 
@@ -211,7 +206,6 @@ def test_a_killed_workers_jobs_go_on_elsewhere(
 def test_an_image_that_kills_its_workers_is_buried_and_takes_no_other_with_it(
     commands: Commands, queue: Queue, ledger: Ledger
 ) -> None:
-    scheduler = commands.role("run_scheduler")
     (guilty, *_) = queue(image("kill"), *images(3, "late"))
     for _ in range(20):
         process = worker(commands, "--concurrency", "8", WEAVLOADER_LEASE="1")
@@ -224,7 +218,6 @@ def test_an_image_that_kills_its_workers_is_buried_and_takes_no_other_with_it(
     assert (letter.cause, letter.kind) == ("poison", "poison")
     assert (ledger.audit().dead, ledger.audit().landed) == (1, 3)
     assert ledger.letters.due_for_reprocess() == []
-    assert scheduler.stop() == 0
 
 
 def test_the_prefork_pool_works_too(commands: Commands, queue: Queue, ledger: Ledger) -> None:
@@ -238,8 +231,7 @@ def test_the_prefork_pool_works_too(commands: Commands, queue: Queue, ledger: Le
 def test_only_young_transient_letters_are_reprocessed(
     commands: Commands, queue: Queue, ledger: Ledger, app: Celery
 ) -> None:
-    worker(commands, WEAVLOADER_RETRY_DELAYS="0", WEAVLOADER_SWEEP="1")
-    commands.role("run_scheduler")
+    worker(commands, WEAVLOADER_RETRY_DELAYS="0")
     _, permanent = queue(image("transient"), image("permanent"))
     settled(ledger)
     assert ledger.letters.count() == 2
@@ -253,7 +245,7 @@ def test_only_young_transient_letters_are_reprocessed(
 def test_a_stopping_worker_lets_its_jobs_finish_for_a_while(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:
-    process = worker(commands, "--concurrency", "3", WEAVLOADER_STOP_SECONDS="10")
+    process = worker(commands, "--concurrency", "3", WEAVLOADER_STOP_SECONDS="7")
     queue(*images(5, "late"))
     wait_until(lambda: valkey.client.hlen("test:fetched") == 3, 20)
     assert process.stop() == 0
@@ -289,7 +281,7 @@ def test_running_workers_outlive_a_restart_of_the_broker(commands: Commands, tmp
 
 
 def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: Ledger) -> None:
-    process = worker(commands)
+    process = worker(commands, WEAVLOADER_PAUSE="60")
     queue(*images(3), image("permanent"), image("skip"), image("away"))
     wait_until(lambda: ledger.audit().landed == 3 and ledger.audit().leased == 0, 20)
     wait_until(lambda: ledger.audit().dead == ledger.audit().skipped == 1)

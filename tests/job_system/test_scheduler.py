@@ -7,9 +7,10 @@ from pathlib import Path
 
 from job_system.celery_config import schedule
 from ledger import Ledger
-from settings import Settings
 from tests.fixtures.redis import Valkey, running_valkey, wait_until
 from tests.fixtures.workers import ROOT, Commands
+
+OFTEN = "tests.job_system.quick_schedule"
 
 
 def sent(valkey: Valkey) -> int:
@@ -17,18 +18,17 @@ def sent(valkey: Valkey) -> int:
 
 
 def test_the_schedule_is_the_contracts() -> None:
-    entries = {entry["task"].rpartition(".")[2]: entry for entry in schedule(Settings()).values()}
-    assert set(entries) == {"sweep_ledger", "check_health", "cleanup_failed_tasks", "reprocess_dlq_tasks"}
-    assert entries["sweep_ledger"]["schedule"].total_seconds() == 5
+    entries = {entry["task"].rpartition(".")[2]: entry for entry in schedule().values()}
+    assert set(entries) == {"check_health", "cleanup_failed_tasks", "reprocess_dlq_tasks"}
     assert entries["check_health"]["schedule"].total_seconds() == 1800
     assert str(entries["cleanup_failed_tasks"]["schedule"]).startswith("<crontab: 17 * * * *")
     assert str(entries["reprocess_dlq_tasks"]["schedule"]).startswith("<crontab: 41 3 * * *")
     assert all(entry["options"]["expires"] for entry in entries.values())
 
 
-def test_a_scheduler_sends_sweeps_and_leaves_no_file(commands: Commands, valkey: Valkey, ledger: Ledger) -> None:
+def test_a_scheduler_sends_what_is_due_and_leaves_no_file(commands: Commands, valkey: Valkey, ledger: Ledger) -> None:
     before = set(ROOT.iterdir())
-    scheduler = commands.celery("job_system", "beat")
+    scheduler = commands.celery(OFTEN, "beat")
     wait_until(lambda: sent(valkey) >= 3, 30)
     assert any(name.startswith("scheduler@") for name in ledger.roles())
     assert scheduler.stop() == 0
@@ -37,9 +37,9 @@ def test_a_scheduler_sends_sweeps_and_leaves_no_file(commands: Commands, valkey:
 
 
 def test_of_two_schedulers_one_acts_and_the_other_takes_over(commands: Commands, valkey: Valkey) -> None:
-    first = commands.role("run_scheduler")
+    first = commands.role("run_scheduler", OFTEN)
     first.says("Acquired lock")
-    second = commands.role("run_scheduler")
+    second = commands.role("run_scheduler", OFTEN)
     second.says("Starting")
     start = sent(valkey)
     wait_until(lambda: sent(valkey) >= start + 3, 30)
@@ -52,9 +52,9 @@ def test_of_two_schedulers_one_acts_and_the_other_takes_over(commands: Commands,
 
 
 def test_a_stopped_scheduler_is_replaced_at_once(commands: Commands) -> None:
-    first = commands.role("run_scheduler")
+    first = commands.role("run_scheduler", OFTEN)
     first.says("Acquired lock")
-    second = commands.role("run_scheduler")
+    second = commands.role("run_scheduler", OFTEN)
     second.says("Starting")
     assert first.stop() == 0
     second.says("Acquired lock", seconds=6)
@@ -63,7 +63,7 @@ def test_a_stopped_scheduler_is_replaced_at_once(commands: Commands) -> None:
 def test_a_scheduler_outlives_a_restart_of_the_broker(commands: Commands, tmp_path: Path) -> None:
     with running_valkey(tmp_path / "broker") as server:
         port = server.port
-        scheduler = commands.role("run_scheduler", CELERY_BROKER_URL=server.url)
+        scheduler = commands.role("run_scheduler", OFTEN, CELERY_BROKER_URL=server.url)
         wait_until(lambda: sent(server) >= 1, 30)
     with running_valkey(tmp_path / "broker", port=port) as server:
         before = sent(server)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import logs
-from errors import LoginRefused, PartUnavailable, SkipImage
+from errors import LoginRefused, SkipImage, WeavloaderError
 from ledger import Ledger
 from processing import Fetcher, Ports
 from records import ImageRecord
@@ -38,7 +38,7 @@ class Pauses:
         """How long an image of the source must wait; 0 when it may go on, be it as the trial."""
         try:
             pause = self._sources.trial(source, self._every)
-        except PartUnavailable:
+        except WeavloaderError:
             return 0.0  # the job's next transition tells
         if pause is None:
             return 0.0
@@ -94,5 +94,5 @@ class _Watched:
 async def _noted(change: Callable[..., None], *what: str) -> None:
     try:
         await asyncio.to_thread(change, *what)
-    except PartUnavailable as error:  # the image's own way does not depend on it
+    except WeavloaderError as error:  # the image's own way does not depend on it
         log.warning("pause not noted", source=what[0], error=str(error))

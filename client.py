@@ -63,11 +63,11 @@ Answer = list[tuple[str, Mapping[str, Any], float]]  # id, properties, score
 class WeaviateStore:
     """One collection of a Weaviate server, used from one event loop.
 
-    Making it costs nothing: the first call connects and looks at the schema, and so does the next one after that
-    failed. Only ``land`` and ``ready`` make or migrate the collection; to all others one that is missing holds nothing.
-    A server that went away is found again by the same object. Every method raises ``PartUnavailable`` when it cannot
-    serve (away, API key refused, read-only), ``TransientError`` (``store_timeout``, ``store_error``) when it failed, and
-    ``ConfigurationError`` for a collection that is not ours (and where no host is set, when made).
+    Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
+    the collection; to all others one that is missing holds nothing. A server that went away is found again by the same
+    object. Every method raises ``PartUnavailable`` when it cannot serve (away, API key refused, read-only),
+    ``TransientError`` (``store_timeout``, ``store_error``) when it failed, and ``ConfigurationError`` for a collection
+    that is not ours (and where no host is set, when made).
     """
 
     def __init__(
@@ -210,8 +210,9 @@ class WeaviateStore:
         """float32[D] of unit length of an image's id, or None."""
         if not is_uuid(id):
             return None
-        what = {"include_vector": [VECTOR], "return_properties": []}
-        found = await self._read("get", lambda there: there.query.fetch_object_by_id(id, **what))
+        found = await self._read(
+            "get", lambda there: there.query.fetch_object_by_id(id, include_vector=[VECTOR], return_properties=[])
+        )
         values = found.vector.get(VECTOR) if found else None
         return np.asarray(values, dtype=np.float32) if values else None
 
@@ -230,15 +231,14 @@ class WeaviateStore:
                         "image", query_properties=["caption"], limit=1, return_properties=[]
                     ),
                 )
-                if answer is None:
-                    nothing = f"no images yet: there is no collection {self._section.collection}"
-                    return PartState(True, nothing, self.address)
-                count = await self.count()
+                count = await self.count() if answer is not None else None
         except WeavloaderError as error:
             return PartState(False, str(error), self.address)
         except TimeoutError:
             return PartState(False, f"Weaviate at {self.address} did not answer in time", self.address)
-        return PartState(True, f"{count} images in {self._section.collection}", self.address)
+        name = self._section.collection
+        held = f"no images yet: there is no collection {name}" if count is None else f"{count} images in {name}"
+        return PartState(True, held, self.address)
 
     async def _use(self) -> Collection:
         if self._collection is not None:

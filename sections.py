@@ -1,0 +1,263 @@
+"""Every setting, declared: what it is called, which variable sets it, what it may be, and one line of help.
+
+``settings.py`` fills them in; adapters receive one section each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+PROJECT_ROOT = Path(__file__).resolve().parent
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+
+
+def _split(value: object) -> object:
+    """A comma list as it stands in an environment variable: trimmed, empty items dropped."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _path(value: object) -> object:
+    """Paths are taken from the project's folder, so that a command works from any working directory."""
+    if isinstance(value, (str, Path)) and str(value):
+        return PROJECT_ROOT / Path(value).expanduser()
+    return value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Few = Annotated[int, Field(ge=0)]
+Delays = Annotated[tuple[Seconds, ...], BeforeValidator(_split)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Folder = Annotated[Path, BeforeValidator(_path)]
+
+
+def setting(default: Any, env: str, help: str, *, secret: bool = False) -> Any:
+    """A field with the environment variable that sets it and one line of help."""
+    extra: dict[str, Any] = {"env": env, "secret": secret}
+    return Field(default, description=help, validate_default=True, repr=not secret, json_schema_extra=extra)
+
+
+class Section(BaseModel):
+    """A group of settings that one adapter receives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Paths(Section):
+    """Where files are kept."""
+
+    data: Folder = setting(".weavloader", "WEAVLOADER_DATA_DIR", "folder of the embedded stack's data, logs and state")
+    cache: Folder = setting(
+        "~/.cache/weavloader",
+        "WEAVLOADER_CACHE_DIR",
+        "folder of what set-up downloads or builds once per user (XDG_CACHE_HOME is honoured)",
+    )
+
+
+class Sage(Section):
+    """The SAGE data stream."""
+
+    user: str = setting("", "SAGE_USER", "login for the image storage; without it SAGE is not polled")
+    poll: bool = setting(True, "WEAVLOADER_SAGE_POLL", "poll SAGE (the demo does not, whatever login is set)")
+    password: str = setting("", "SAGE_PASS", "password of that login", secret=True)
+    query_url: str = setting(
+        "https://data.sagecontinuum.org/api/v1/query", "WEAVLOADER_SAGE_QUERY_URL", "the data query API"
+    )
+    storage_url: str = setting(
+        "https://storage.sagecontinuum.org", "WEAVLOADER_SAGE_STORAGE_URL", "the image storage, which gets the login"
+    )
+    manifest_url: str = setting(
+        "https://auth.sagecontinuum.org/manifests/", "WEAVLOADER_SAGE_MANIFEST_URL", "the node manifests"
+    )
+    task_filter: str = setting("imagesampler-.*", "WEAVLOADER_SAGE_TASKS", "regular expression of the tasks to query")
+    unallowed_nodes: Words = setting((), "UNALLOWED_NODES", "comma list of nodes (vsn or node id) to leave out")
+
+
+class Monitor(Section):
+    """How sources are polled."""
+
+    start_back: Seconds = setting(
+        300, "WEAVLOADER_START_BACK", "seconds before now at which a source's first poll begins"
+    )
+    overlap: Seconds = setting(900, "WEAVLOADER_OVERLAP", "seconds before the cursor that every poll reads again")
+    poll_busy: Limit = setting(15, "WEAVLOADER_POLL_BUSY", "seconds between polls while there is data")
+    poll_idle: Limit = setting(120, "WEAVLOADER_POLL_IDLE", "seconds between polls that an idle stream grows to")
+    manifest_ttl: Seconds = setting(3600, "WEAVLOADER_MANIFEST_TTL", "seconds for which a node's manifest is kept")
+    timeout: Limit = setting(60, "WEAVLOADER_QUERY_TIMEOUT", "seconds that one query of a source may take")
+
+
+class Fetch(Section):
+    """How images are fetched and what is accepted."""
+
+    timeout: Limit = setting(
+        60, "WEAVLOADER_FETCH_TIMEOUT", "seconds that fetching one image may take, redirects included"
+    )
+    max_bytes: Count = setting(64 * 2**20, "WEAVLOADER_MAX_IMAGE_BYTES", "largest image in bytes")
+    bytes_in_flight: Count = setting(
+        512 * 2**20, "WEAVLOADER_BYTES_IN_FLIGHT", "bytes of images that one processor holds at once"
+    )
+    max_pixels: Count = setting(100_000_000, "WEAVLOADER_MAX_IMAGE_PIXELS", "largest image in pixels (width x height)")
+    formats: Words = setting(
+        IMAGE_FORMATS,
+        "WEAVLOADER_IMAGE_FORMATS",
+        "comma list of accepted image formats",
+    )
+    allowed_hosts: Words = setting(
+        ("storage.sagecontinuum.org", "nrdstor.nationalresearchplatform.org"),
+        "WEAVLOADER_ALLOWED_HOSTS",
+        "comma list of hosts that images may come from or be redirected to",
+    )
+    max_redirects: Few = setting(3, "WEAVLOADER_MAX_REDIRECTS", "redirects that are followed for one image")
+    connections_per_host: Count = setting(32, "WEAVLOADER_CONNECTIONS_PER_HOST", "connections at once to one host")
+
+
+class Jobs(Section):
+    """The job system: broker, pool, retries, leases."""
+
+    broker_url: str = setting(
+        "",
+        "CELERY_BROKER_URL",
+        "redis://, rediss:// or sentinel:// URL; without it `up` starts a local Valkey",
+        secret=True,
+    )
+    result_backend: str = setting(
+        "", "CELERY_RESULT_BACKEND", "where results are kept (the broker unless set)", secret=True
+    )
+    redis_port: Port = setting(6379, "WEAVLOADER_REDIS_PORT", "port of the embedded Valkey")
+    in_flight: Count = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
+    prepare_threads: Count = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
+    timeout: Limit = setting(600, "WEAVLOADER_JOB_TIMEOUT", "seconds that one attempt at an image may take")
+    retry_delays: Delays = setting(
+        (60, 120, 240), "WEAVLOADER_RETRY_DELAYS", "seconds before each retry; their number is the retries"
+    )
+    retry_cap: Seconds = setting(600, "WEAVLOADER_RETRY_CAP", "longest delay before a retry, jitter included")
+    retry_jitter: Seconds = setting(
+        0.2, "WEAVLOADER_RETRY_JITTER", "share of a delay that is random (0.2: up to 20% longer)"
+    )
+    pause: Seconds = setting(30, "WEAVLOADER_PAUSE", "seconds that a job waits while a part is unavailable")
+    lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = setting(
+        20, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
+    )
+    sweep: Limit = setting(5, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
+    lost_after: Seconds = setting(
+        60,
+        "WEAVLOADER_LOST_AFTER",
+        "seconds by which a queued image may be overtaken before its message counts as lost",
+    )
+    visibility_timeout: Limit = setting(
+        3600, "WEAVLOADER_VISIBILITY_TIMEOUT", "seconds after which the broker delivers an unacknowledged message again"
+    )
+    stop: Seconds = setting(
+        4,
+        "WEAVLOADER_STOP_SECONDS",
+        "seconds for which a stopping worker lets its jobs finish before it hands them back",
+    )
+    finished_days: Limit = setting(
+        30, "WEAVLOADER_FINISHED_DAYS", "days for which finished images are remembered in Redis"
+    )
+    dead_letter_days: Limit = setting(30, "WEAVLOADER_DEAD_LETTER_DAYS", "days for which a dead letter is kept")
+    reprocess_days: Seconds = setting(
+        7, "WEAVLOADER_REPROCESS_DAYS", "days for which a transient dead letter is retried daily by itself"
+    )
+    allow_unsafe_redis: bool = setting(
+        False, "WEAVLOADER_ALLOW_UNSAFE_REDIS", "start on a Redis that evicts keys or has no persistence"
+    )
+
+
+class Triton(Section):
+    """The model server."""
+
+    host: str = setting("", "TRITON_HOST", "model server; without it `up` starts a local Triton")
+    port: Port = setting(8001, "TRITON_PORT", "its gRPC port")
+    http_port: Port = setting(8003, "WEAVLOADER_TRITON_HTTP_PORT", "HTTP port of the embedded Triton")
+    metrics_port: Port = setting(8002, "WEAVLOADER_TRITON_METRICS_PORT", "metrics port of the embedded Triton")
+    captioner: str = setting(
+        "light_captioner",
+        "WEAVLOADER_CAPTIONER",
+        "model that captions: light_captioner, gemma3, qwen2_5_vl or florence2base",
+    )
+    embedder: str = setting(
+        "light_embedder",
+        "WEAVLOADER_EMBEDDER",
+        "model that embeds: light_embedder, clip or align",
+    )
+    timeout: Limit = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
+    repository: Folder = setting(
+        "triton/models", "WEAVLOADER_MODEL_REPOSITORY", "model repository of the embedded Triton"
+    )
+    models: Words = setting(
+        (),
+        "WEAVLOADER_LOAD_MODELS",
+        "comma list of models the embedded Triton loads (what the configured models need unless set)",
+    )
+
+
+class Weaviate(Section):
+    """The store."""
+
+    host: str = setting("", "WEAVIATE_HOST", "store; without it `up` starts a local Weaviate")
+    port: Port | None = setting(None, "WEAVIATE_PORT", "its HTTP port (8080; the embedded one 8090)")
+    grpc_port: Port = setting(50051, "WEAVIATE_GRPC_PORT", "its gRPC port")
+    api_key: str = setting("", "WEAVIATE_API_KEY", "its API key, where it asks for one", secret=True)
+    secure: bool = setting(False, "WEAVLOADER_WEAVIATE_SECURE", "use TLS for HTTP and gRPC")
+    collection: str = setting("HybridSearchExample", "WEAVLOADER_COLLECTION", "collection that images land in")
+    timeout: Limit = setting(60, "WEAVLOADER_STORE_TIMEOUT", "seconds that one request to the store may take")
+    batch: Count = setting(50, "WEAVLOADER_LANDING_BATCH", "most objects that land in one request")
+    linger: Seconds = setting(
+        0.1, "WEAVLOADER_LANDING_LINGER", "seconds that a landing waits for others to join its request"
+    )
+    bin: str = setting("", "WEAVIATE_BIN", "weaviate server binary to use for the embedded store")
+    cluster_ports: Port = setting(
+        7946, "WEAVLOADER_WEAVIATE_CLUSTER_PORTS", "first of four ports that the embedded Weaviate uses for itself"
+    )
+
+    @property
+    def http_port(self) -> int:
+        """The HTTP port: 8080 in the field, 8090 for the embedded one, which must not take the metrics port."""
+        return self.port or (8080 if self.host else 8090)
+
+
+class Metrics(Section):
+    """The metrics endpoint."""
+
+    host: str = setting("127.0.0.1", "WEAVLOADER_METRICS_HOST", "address that the metrics endpoint listens on")
+    port: Port = setting(8080, "WEAVLOADER_METRICS_PORT", "port of /metrics, /health and /ready")
+
+
+class Flower(Section):
+    """The task monitor."""
+
+    host: str = setting("127.0.0.1", "WEAVLOADER_FLOWER_HOST", "address that Flower listens on")
+    port: Port = setting(5555, "WEAVLOADER_FLOWER_PORT", "port of Flower")
+    basic_auth: str = setting(
+        "", "FLOWER_BASIC_AUTH", "user:password of Flower (made at the first start unless set)", secret=True
+    )
+
+
+class Logging(Section):
+    """Logs."""
+
+    level: str = setting("INFO", "LOG_LEVEL", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    format: str = setting("console", "WEAVLOADER_LOG_FORMAT", "console or json")
+
+
+class Settings(Section):
+    """All settings, frozen. Hand an adapter its own section only."""
+
+    paths: Paths = Paths()
+    sage: Sage = Sage()
+    monitor: Monitor = Monitor()
+    fetch: Fetch = Fetch()
+    jobs: Jobs = Jobs()
+    triton: Triton = Triton()
+    weaviate: Weaviate = Weaviate()
+    metrics: Metrics = Metrics()
+    flower: Flower = Flower()
+    logging: Logging = Logging()

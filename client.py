@@ -21,7 +21,6 @@ import numpy as np
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import HybridFusion, MetadataQuery
-from weaviate.collections.collection import CollectionAsync
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
@@ -31,6 +30,7 @@ from settings import Weaviate
 from store.grouping import Groups
 from store.narrowing import passes, server_filter
 from store.objects import RETURNED, LandingObject, is_uuid, landing_object, result
+from store.reading import MOST_RESULTS, Collection, Reading, floats
 from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure, exists
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
@@ -38,7 +38,6 @@ StoreObserver = Callable[[str, str, float], None]
 
 DEFAULT_ALPHA = 0.4
 DEFAULT_LIMIT = 25
-MOST_RESULTS = 10_000  # a server gives no more unless told to
 NO_FILTERS = SearchFilters()
 
 _PROBE_SECONDS = 1.0
@@ -56,11 +55,10 @@ _CHANNEL = GrpcConfig(
 )
 
 T = TypeVar("T")
-Collection = CollectionAsync[Any, Any]
 Answer = list[tuple[str, Mapping[str, Any], float]]  # id, properties, score
 
 
-class WeaviateStore:
+class WeaviateStore(Reading):
     """One collection of a Weaviate server, used from one event loop.
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
@@ -138,7 +136,7 @@ class WeaviateStore:
         """Hybrid search: keywords (BM25) and the vector, their scores scaled to 0..1 and added, the vector's with
         weight ``alpha`` and the keywords' with the rest (relative score fusion).
         """
-        numbers = _floats(vector)
+        numbers = floats(vector)
 
         async def ask(count: int, collection: Collection) -> Answer:
             answer = await collection.query.hybrid(
@@ -165,7 +163,7 @@ class WeaviateStore:
         exclude: str | None = None,
     ) -> list[SearchResult]:
         """The nearest objects by the vector alone; the score is the cosine similarity. ``exclude`` is an id."""
-        numbers = _floats(vector)
+        numbers = floats(vector)
 
         async def ask(count: int, collection: Collection) -> Answer:
             answer = await collection.query.near_vector(
@@ -392,8 +390,3 @@ class WeaviateStore:
             alone = [await self._insert([item]) for item in items]
             return {position: errors[0] for position, errors in enumerate(alone) if errors}
         return {position: border.explain(one.message, self.address) for position, one in answer.errors.items()}
-
-
-def _floats(vector: Vector) -> list[float]:
-    numbers: list[float] = np.asarray(vector, dtype=np.float32).reshape(-1).tolist()
-    return numbers

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from contextlib import closing
+from datetime import datetime
 
 import click
 
 import settings as configuration
+from commands.finding import Moment
 from commands.shown import audit_text, print_json, status_text
-from errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
+from errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, UsageError
 from settings import without_password
 
 
@@ -36,9 +38,38 @@ def status(as_json: bool) -> int:
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Compare with what the store holds and finds, and with the sources.")
+@click.option("--since", type=Moment(), help="With --deep: captured at or after [24h before the end].")
+@click.option("--until", type=Moment(), help="With --deep: captured at or before [now].")
+@click.option("--repair", is_flag=True, help="With --deep: queue what is missing, not searchable or was never seen.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def audit(as_json: bool) -> int:
-    """Show where every image is; exit 1 when one is nowhere."""
+def audit(deep: bool, since: datetime | None, until: datetime | None, repair: bool, as_json: bool) -> int:
+    """Show where every image is; exit 1 when one is nowhere, or when a deep look finds something wrong."""
+    if not deep:
+        if since or until or repair:
+            raise UsageError("--since, --until and --repair are for a deep audit: add --deep")
+        return plain_audit(as_json)
+    from commands.deep import deep_audit, deep_text, range_of
+    from ledger import Ledger
+
+    begin, end = range_of(since, until)
+    loaded = configuration.require(configuration.load().settings, "redis", "weaviate")
+    with closing(Ledger(loaded.jobs)) as ledger:
+        findings, repaired = deep_audit(loaded, ledger, begin, end, repair)
+        counts = ledger.audit()
+    if as_json:
+        repair_object = {"repair": repaired.to_json()} if repaired is not None else {}
+        print_json({**counts.to_json(), "deep": {**findings.to_json(), **repair_object}})
+    else:
+        click.echo(audit_text(counts))
+        click.echo(deep_text(findings, repaired, begin, end))
+    if counts.difference or not findings.clean:
+        return EXIT_FAILED
+    return EXIT_UNREACHABLE if findings.unread else EXIT_OK
+
+
+def plain_audit(as_json: bool) -> int:
+    """The ledger's own numbers. The exit code."""
     from ledger import Ledger
 
     loaded = configuration.require(configuration.load().settings, "redis")

@@ -29,7 +29,7 @@ from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
 from ledger.registry import Living, SourceRegistry
-from ledger.traces import TRACE_STATES, forget, trace_key
+from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
 from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
@@ -178,6 +178,12 @@ class Ledger:
         They stay counted. An image that its source gives again later is new.
         """
         return forget(self._connection, older_than_days)
+
+    def landed_since(self, day: int) -> Iterator[list[str]]:
+        """The images that landed on a day (days since the epoch) or later and are remembered, in ``STEPS`` lists, of
+        which some may be empty.
+        """
+        return landed(self._connection, day)
 
     # --- what is where -----------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ BUCKETS = 65_536
 TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
 _FORGETTABLE = "lsx"  # 'd' has its letter still
 _STEP = 64
+STEPS = BUCKETS // _STEP
 
 
 def trace_key(image: str) -> tuple[str, str]:
@@ -27,15 +28,26 @@ def forget(connection: Connection, older_than_days: float) -> Iterator[list[Fini
     """See ``Ledger.forget_finished``. A step's traces are removed when the next step is asked for."""
     seconds = int(connection.command("TIME")[0])
     before = (seconds - older_than_days * 86_400) / 86_400
-    for first in range(0, BUCKETS, _STEP):
-        prefixes = [f"{number:04x}" for number in range(first, first + _STEP)]
-        answers = connection.commands((("HGETALL", f"{PREFIX}done:{prefix}") for prefix in prefixes), atomic=False)
-        old = [
-            (prefix + rest, trace)
-            for prefix, fields in zip(prefixes, answers, strict=True)
-            for rest, trace in fields.items()
-            if trace[0] in _FORGETTABLE and int(trace[1:]) + 1 <= before
-        ]
+    for traces in _all(connection):
+        old = [(image, trace) for image, trace in traces if trace[0] in _FORGETTABLE and int(trace[1:]) + 1 <= before]
         if old:
             yield [FinishedImage(image, TRACE_STATES[trace[0]], int(trace[1:])) for image, trace in old]
             connection.run("forget", *chain.from_iterable(old))
+
+
+def landed(connection: Connection, day: int) -> Iterator[list[str]]:
+    """See ``Ledger.landed_since``."""
+    for traces in _all(connection):
+        yield [image for image, trace in traces if TRACE_STATES[trace[0]] == "landed" and int(trace[1:]) >= day]
+
+
+def _all(connection: Connection) -> Iterator[list[tuple[str, str]]]:
+    """Every image's trace, some hashes a step: their names are known, so that nothing has to look for them."""
+    for first in range(0, BUCKETS, _STEP):
+        prefixes = [f"{number:04x}" for number in range(first, first + _STEP)]
+        answers = connection.commands((("HGETALL", f"{PREFIX}done:{prefix}") for prefix in prefixes), atomic=False)
+        yield [
+            (prefix + rest, trace)
+            for prefix, fields in zip(prefixes, answers, strict=True)
+            for rest, trace in fields.items()
+        ]

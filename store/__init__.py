@@ -1,4 +1,4 @@
-"""What ``client.py`` is made of: the collection's schema, the SDK's border, grouped landings, filters."""
+"""What ``client.py`` is made of: the collection's schema, the SDK's border, grouped landings, filters, reading back."""
 
 import warnings
 

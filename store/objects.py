@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from weaviate.classes.data import DataObject, GeoCoordinate
 
-from records import IndexedImage, ModelIdentity, Place, SearchResult, Vector
+from records import ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
 from store import border
 from store.narrowing import EXACT
 from store.schema import VECTOR
@@ -20,6 +20,10 @@ LandingObject = DataObject[dict[str, Any], None]
 
 # What a search brings back; the thumbnail stays where it is.
 RETURNED = ["caption", "keywords", "filename", "link", *EXACT, "timestamp", "latitude", "longitude"]
+
+# What the record of an image is rebuilt from.
+_WORDS = ("filename", "vsn", "node", "camera", "host", "job", "plugin", "task", "zone")
+RECORDED = ["source", "link", "timestamp", *_WORDS]
 
 # Where all vectors are the same, as at night, the graph costs 12-15 ms an object instead of 1: noise of this length
 # tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
@@ -113,6 +117,19 @@ def result(id: str, properties: Mapping[str, Any], score: float) -> SearchResult
         captured_at=str(properties.get("timestamp") or ""),
         **texts,
     )
+
+
+def record_of(id: str, properties: Mapping[str, Any]) -> ImageRecord | None:
+    """The record that an object was made of; None for an object that does not tell where its image is."""
+    texts = {name: str(properties.get(name) or "") for name in RECORDED}
+    source, link, timestamp = (texts.pop(name) for name in ("source", "link", "timestamp"))
+    try:
+        captured_ns = parse_timestamp(timestamp)
+    except (ValueError, OverflowError):
+        return None
+    if not (source and link):
+        return None
+    return ImageRecord(id, source, link, timestamp, captured_ns, **texts)
 
 
 def _text(value: str) -> str:

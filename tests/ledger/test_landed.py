@@ -1,0 +1,29 @@
+"""What has landed can be listed, without looking for keys."""
+
+from __future__ import annotations
+
+import time
+
+from ledger import Ledger
+from ledger.traces import STEPS
+from tests.fixtures.redis import Valkey
+from tests.ledger.samples import bury, make_records, take
+
+DAY = 86_400
+
+
+def test_what_landed_on_a_day_or_later_is_listed_and_nothing_else(ledger: Ledger, valkey: Valkey) -> None:
+    landed, skipped, dead, leased, queued = make_records(5)
+    ledger.record([queued])
+    assert ledger.land(take(ledger, landed))
+    assert ledger.skip(take(ledger, skipped), "protected")
+    bury(ledger, dead)
+    take(ledger, leased)
+    today = int(time.time()) // DAY
+    valkey.client.config_resetstat()
+    steps = list(ledger.landed_since(today - 1))
+    assert len(steps) == STEPS
+    assert [image for step in steps for image in step] == [landed.id]
+    assert not any(ledger.landed_since(today + 2))
+    used = valkey.client.info("commandstats")
+    assert not {"cmdstat_scan", "cmdstat_keys"} & set(used)

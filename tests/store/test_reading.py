@@ -1,0 +1,134 @@
+"""What the store holds is read back: by range, ids, links and each object's own vector."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import weaviate
+
+from client import WeaviateStore
+from records import image_id
+from settings import Weaviate
+from store import reading
+from tests.store.images import START_NS, direction, image
+
+START = datetime.fromtimestamp(START_NS // 10**9, UTC)
+DAY = timedelta(days=1)
+
+
+def ids(*numbers: int) -> list[str]:
+    return [image_id("test", str(number)) for number in numbers]
+
+
+async def listed(store: WeaviateStore, since: datetime, until: datetime) -> list[list[str]]:
+    return [[found.id for found in page] async for page in store.in_range(since, until)]
+
+
+def flat(pages: list[list[str]]) -> list[str]:
+    return [found for page in pages for found in page]
+
+
+async def test_without_a_collection_nothing_is_found_and_none_is_made(
+    collection: Weaviate, sdk: weaviate.WeaviateClient
+) -> None:
+    store = WeaviateStore(collection)
+    try:
+        assert await listed(store, START - DAY, START + DAY) == []
+        assert await store.present(ids(1)) == set()
+        assert await store.vectors(ids(1)) == {}
+        assert await store.records(ids(1)) == {}
+        assert await store.sharing(["https://storage.example.org/1.jpg"]) == {}
+        assert not await store.searchable(ids(1)[0], direction(1))
+    finally:
+        await store.close()
+    assert not sdk.collections.exists(collection.collection)
+
+
+async def test_a_range_counts_both_of_its_ends(store: WeaviateStore) -> None:
+    for number in range(5):
+        await store.land(image(number))
+    moments = [image(number).record.captured_at for number in range(5)]
+    assert sorted(flat(await listed(store, moments[1], moments[3]))) == sorted(ids(1, 2, 3))
+    assert flat(await listed(store, moments[2], moments[2])) == ids(2)
+    assert flat(await listed(store, moments[4] + timedelta(microseconds=1), START + DAY)) == []
+
+
+async def test_a_range_comes_in_small_pages_that_hold_everything_once(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 5)
+    for number in range(23):
+        await store.land(image(number))
+    pages = await listed(store, START - 30 * DAY, START + 30 * DAY)
+    assert sorted(flat(pages)) == sorted(ids(*range(23)))
+    assert max(map(len, pages)) < 5
+
+
+async def test_more_than_a_page_at_the_same_moment_are_all_listed(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 3)
+    for number in range(8):
+        await store.land(image(number, captured_ns=START_NS))
+    await store.land(image(9))
+    assert sorted(flat(await listed(store, START, START + timedelta(hours=1)))) == sorted(ids(*range(8), 9))
+
+
+async def test_a_listed_object_tells_its_link_and_when_it_landed_last(store: WeaviateStore) -> None:
+    await store.land(image(1))
+    (page,) = [page async for page in store.in_range(START, START + DAY)]
+    first = page[0]
+    assert first.link == image(1).record.url
+    assert abs(first.landed_at - datetime.now(UTC).timestamp()) < 60
+    await store.land(image(1))
+    (page,) = [page async for page in store.in_range(START, START + DAY)]
+    assert page[0].landed_at > first.landed_at
+
+
+async def test_ids_are_looked_up_many_at_once(store: WeaviateStore, observed) -> None:
+    for number in range(3):
+        await store.land(image(number))
+    asked = [*ids(0, 1, 2), str(uuid.uuid4())]
+    before = observed.count("list")
+    assert await store.present(asked) == set(ids(0, 1, 2))
+    assert observed.count("list") == before + 1
+    assert set(await store.vectors(asked)) == set(ids(0, 1, 2))
+
+
+async def test_an_object_tells_the_record_it_was_made_of(store: WeaviateStore) -> None:
+    await store.land(image(1))
+    assert await store.records(ids(1, 2)) == {ids(1)[0]: image(1).record}
+
+
+async def test_objects_that_share_a_link_are_named_whatever_their_time(store: WeaviateStore) -> None:
+    link = "https://storage.example.org/a/b.jpg"
+    await store.land(image(1, url=link))
+    await store.land(image(2, url=link, captured_ns=START_NS - 10**18))
+    await store.land(image(3, url="https://storage.example.org/b/a.jpg"))
+    found = await store.sharing([link, "https://storage.example.org/b/a.jpg", ""])
+    assert {key: sorted(shared) for key, shared in found.items()} == {link: sorted(ids(1, 2))}
+
+
+async def test_each_of_many_that_look_the_same_is_found_by_its_own_vector(store: WeaviateStore) -> None:
+    for number in range(60):
+        await store.land(image(number, vector=direction(1)))
+    vectors = await store.vectors(ids(*range(60)))
+    found = [await store.searchable(one, vector) for one, vector in vectors.items() if vector is not None]
+    assert found == [True] * 60
+
+
+async def test_what_is_not_in_the_vector_index_is_not_searchable(
+    store: WeaviateStore, collection: Weaviate, sdk: weaviate.WeaviateClient
+) -> None:
+    for number in range(30):
+        await store.land(image(number))
+    vector = (await store.vectors(ids(7)))[ids(7)[0]]
+    assert vector is not None
+    sdk.collections.use(collection.collection).data.delete_by_id(ids(7)[0])
+    assert not await store.searchable(ids(7)[0], vector)
+    await store.land(image(7))
+    (again,) = (await store.vectors(ids(7))).values()
+    assert again is not None
+    assert await store.searchable(ids(7)[0], again)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from commands.shown import plain
 from errors import UsageError
@@ -36,9 +36,9 @@ class Steps:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
-        self._row: TaskID | None = None
+        self._rows: dict[str, TaskID] = {}
         self._next = time.monotonic() + QUIET_SECONDS
 
     def __enter__(self) -> Self:
@@ -47,7 +47,7 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._row is not None:
+        if self._rows:
             self._bar.stop()
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
@@ -58,10 +58,11 @@ class Steps:
             self._next = time.monotonic() + PLAIN_EVERY_SECONDS
             click.echo(f"{step}: {done}" + (f" of {total}" if total else ""), err=True)
             return
-        if self._row is None:
+        if not self._rows:
             self._bar.start()
-            self._row = self._bar.add_task(step, total=total)
-        self._bar.update(self._row, description=step, completed=done, total=total)
+        if step not in self._rows:
+            self._rows[step] = self._bar.add_task(step, total=total)
+        self._bar.update(self._rows[step], completed=done)
 
 
 def range_of(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:

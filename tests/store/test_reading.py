@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import weaviate
@@ -11,7 +16,9 @@ import weaviate
 from client import WeaviateStore
 from records import image_id
 from settings import Weaviate
+from stack.weaviate import Installed
 from store import reading
+from tests.fixtures.weaviate import WeaviateServer
 from tests.store.images import START_NS, direction, image
 
 START = datetime.fromtimestamp(START_NS // 10**9, UTC)
@@ -132,3 +139,35 @@ async def test_what_is_not_in_the_vector_index_is_not_searchable(
     (again,) = (await store.vectors(ids(7))).values()
     assert again is not None
     assert await store.searchable(ids(7)[0], again)
+
+
+async def test_what_a_killed_store_lost_from_its_vector_index_is_found_out_and_healed_by_landing_again(
+    weaviate_binary: Installed, tmp_path: Path
+) -> None:
+    """How much it loses is its own matter, often a few of the last batch: all are there by id."""
+
+    async def land(store: WeaviateStore, numbers: Iterable[int]) -> None:
+        await asyncio.gather(*(store.land(image(number, vector=direction(number, 64))) for number in numbers))
+
+    async def lost(store: WeaviateStore) -> list[int]:
+        vectors = await store.vectors(ids(*range(250)))
+        assert len(vectors) == 250
+        numbers = {one: number for number, one in enumerate(ids(*range(250)))}
+        return [
+            numbers[one] for one, vector in vectors.items() if vector is None or not await store.searchable(one, vector)
+        ]
+
+    server = WeaviateServer(weaviate_binary, tmp_path)
+    with server.running() as section:
+        store = await WeaviateStore.open(section)
+        await land(store, range(200))
+        await land(store, range(200, 250))
+        assert await lost(store) == []
+        await store.close()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+    with server.running() as section:
+        store = await WeaviateStore.open(section)
+        await land(store, await lost(store))
+        assert await lost(store) == []
+        await store.close()

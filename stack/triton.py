@@ -68,6 +68,11 @@ def install(cache: Path, report: Callable[[str], None]) -> TritonInstallation:
     return TritonInstallation(venv, libpython)
 
 
+def shm_prefix(data: Path) -> str:
+    """What the names of the server's shared-memory regions begin with: one per data folder, for the guard to remove."""
+    return f"weavloader-{_short_hash(data)}-"
+
+
 def launch(
     settings: Settings, installed: TritonInstallation, data: Path, models: Sequence[str] | None = None
 ) -> Launch:
@@ -77,15 +82,14 @@ def launch(
     unloaded and loaded again.
     """
     section = settings.triton
-    # One per data folder: the guard removes every region that begins with it.
-    shm_prefix = f"weavloader-{_short_hash(data)}-"
+    prefix = shm_prefix(data)
     options = {
         "id": _server_id(settings),
         "model-repository": str(section.repository),
         "model-control-mode": "explicit",
         "disable-auto-complete-config": None,
         "backend-directory": str(_backend_folder(installed, data)),
-        "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
+        "backend-config": f"python,shm-region-prefix-name={prefix}",
         "grpc-address": LOOPBACK,
         "grpc-port": str(section.port),
         "http-address": LOOPBACK,
@@ -114,7 +118,7 @@ def launch(
         "TOKENIZERS_PARALLELISM": "false",
         **_MALLOC,
     }
-    return Launch(tuple(argv), environment, shm_prefix)
+    return Launch(tuple(argv), environment, prefix)
 
 
 def wait_ready(settings: Settings, deadline_seconds: float, models: Sequence[str] | None = None) -> None:

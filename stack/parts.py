@@ -84,6 +84,12 @@ def _check_triton(settings: Settings) -> None:
         ) from None
 
 
+def _launch_triton(settings: Settings, installed: triton.TritonInstallation, data: Path) -> Launch:
+    models = required_models(settings)
+    triton.check_models(settings, models)
+    return triton.launch(settings, installed, data, models=models)
+
+
 def triton_ports(settings: Settings) -> dict[str, int]:
     """Every port of the embedded Triton by the setting that moves it."""
     section = settings.triton
@@ -111,9 +117,7 @@ TRITON = Part(
     title="Triton",
     is_external=lambda settings: bool(settings.triton.host),
     install=lambda settings, report: triton.install(settings.paths.cache, report),
-    launch=lambda settings, installed, data: triton.launch(
-        settings, installed, data, models=list(required_models(settings))
-    ),
+    launch=_launch_triton,
     wait_ready=lambda settings, seconds: triton.wait_ready(settings, seconds, models=required_models(settings)),
     check=_check_triton,
     ports=triton_ports,

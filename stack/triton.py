@@ -101,13 +101,7 @@ def launch(
     }
     argv = [str(installed.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver")]
     argv += [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
-    for name in _models(settings, models):
-        if not (section.repository / name / "config.pbtxt").is_file():
-            raise ConfigurationError(
-                f"there is no model {name!r} in the model repository {section.repository}: name another in"
-                " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
-            )
-        argv.append(f"--load-model={name}")
+    argv += [f"--load-model={name}" for name in _models(settings, models)]
     libraries = [installed.packages / "nvidia_pytriton.libs", installed.libpython]
     environment = {
         # The backend's embedded interpreter finds its packages through the first python3 on PATH.
@@ -160,6 +154,17 @@ def _get(url: str) -> bytes:
     with opener.open(url, timeout=5) as answer:
         body: bytes = answer.read()
         return body
+
+
+def check_models(settings: Settings, models: Sequence[str]) -> None:
+    """Return when the model repository has them all. Raises ``ConfigurationError`` naming the first that it has not."""
+    repository = settings.triton.repository
+    for name in models:
+        if not (repository / name / "config.pbtxt").is_file():
+            raise ConfigurationError(
+                f"there is no model {name!r} in the model repository {repository}: name another in WEAVLOADER_CAPTIONER"
+                " or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
+            )
 
 
 def _models(settings: Settings, models: Sequence[str] | None) -> Sequence[str]:

@@ -71,7 +71,13 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     yield from held_ports(own, data) if running else free_ports(own)
     yield disk("disk", data, NO_DISK, "the logs, the archive and the parts' data have no room")
     if not own.weaviate.host:
-        yield disk("store's disk", data / "weaviate", READ_ONLY_DISK, "Weaviate takes no writes and images wait")
+        yield disk(
+            "store's disk",
+            data / "weaviate",
+            READ_ONLY_DISK,
+            "Weaviate takes no writes and images wait",
+            usable=False,
+        )
     with Probes(settings) as probes:
         reachable = yield from broker(settings, probes)
         yield from parts(settings, probes, reachable=reachable, running=running)
@@ -179,11 +185,17 @@ def held_ports(own: Settings, data: Path) -> Iterator[Finding]:
         yield Finding("ok", "ports", f"{len(uses)} are held by the running stack")
 
 
-def disk(name: str, folder: Path, wrong: float, consequence: str, warning: float = FULL_DISK) -> Finding:
-    """How full the disk is on which the folder is, or will be; ``warning`` and ``wrong`` are shares of it."""
+def disk(
+    name: str, folder: Path, wrong: float, consequence: str, warning: float = FULL_DISK, *, usable: bool = True
+) -> Finding:
+    """How full the disk is on which the folder is, or will be; ``warning`` and ``wrong`` are shares of it.
+
+    The whole is what this user may fill, or, unless ``usable``, all of the disk with what is kept back for root, as
+    Weaviate counts it.
+    """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     usage = shutil.disk_usage(there)
-    used = usage.used / usage.total
+    used = usage.used / ((usage.used + usage.free if usable else usage.total) or 1)
     shown = f"{used:.0%} of the disk of {folder} used, {usage.free / 1e9:.1f} GB free"
     state = _beyond(used, warning, wrong)
     remedy = "" if state == "ok" else f"; from {wrong:.0%} on {consequence}: make room, or move the data folder"

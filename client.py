@@ -31,7 +31,7 @@ from settings import Weaviate
 from store.grouping import Groups
 from store.narrowing import passes, server_filter
 from store.objects import RETURNED, LandingObject, is_uuid, landing_object, result
-from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure, exists
+from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, described, ensure, exists
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
 StoreObserver = Callable[[str, str, float], None]
@@ -239,6 +239,14 @@ class WeaviateStore:
         name = self._section.collection
         held = f"no images yet: there is no collection {name}" if count is None else f"{count} images in {name}"
         return PartState(True, held, self.address)
+
+    async def schema(self) -> str:
+        """The server's version and the collection's schema, in words; nothing is changed."""
+
+        async def ask() -> str:
+            return await described(await self._connected(), self._section.collection, self.address, self._migrations)
+
+        return await self._call("open", ask)
 
     async def _use(self) -> Collection:
         if self._collection is not None:

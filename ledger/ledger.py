@@ -30,7 +30,7 @@ from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, trace_key
-from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
+from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
 from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
 
@@ -242,6 +242,10 @@ class Ledger:
         when it cannot be reached.
         """
         return health.check_server(self._connection, allow_unsafe=self._jobs.allow_unsafe_redis)
+
+    def figures(self) -> ServerFigures:
+        """The server's memory, and how far its clock is from this host's (half a round trip exact)."""
+        return health.figures(self._connection)
 
 
 _FIELDS = ("state", "attempts", "deaths", "reason", "record")

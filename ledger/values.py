@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from records import AuditCounts, ImageRecord
 
@@ -54,6 +54,29 @@ class FinishedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterStats:
+    """The dead letters in numbers. ``oldest`` and ``newest`` are seconds since the epoch, None without letters;
+    ``discarded`` is the number of letters that are gone (thrown away or expired), whose images stay dead.
+    """
+
+    count: int
+    by_cause: Mapping[str, int]
+    by_kind: Mapping[str, int]
+    oldest: float | None
+    newest: float | None
+    discarded: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFigures:
+    """A Redis server's memory in bytes (``most_memory`` 0: no limit), and its clock: seconds ahead of this host's."""
+
+    memory: int
+    most_memory: int
+    clock_ahead: float
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
     """The ledger's numbers, read in one round trip.
 
@@ -71,3 +94,9 @@ class LedgerSnapshot:
     dead_by_cause: Mapping[str, int]
     skipped_by_reason: Mapping[str, int]
     memory_bytes: int
+
+
+def first_score(withscores: Sequence[Any]) -> float:
+    """The score of the first member, whether the client pairs members and scores or not."""
+    first = withscores[0]
+    return float(first[1] if isinstance(first, (tuple, list)) else withscores[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from errors import PartUnavailable
 from settings import Settings, without_password
 from stack import triton, valkey, weaviate
 from stack.launch import Launch
-from stack.ports import LOOPBACK
+from stack.ports import LOOPBACK, PortUse
 
 Report = Callable[[str], None]
 
@@ -144,6 +144,17 @@ PARTS = (VALKEY, TRITON, WEAVIATE)
 def embedded(settings: Settings) -> tuple[Part, ...]:
     """The parts that this stack runs itself."""
     return tuple(part for part in PARTS if not part.is_external(settings))
+
+
+def port_uses(settings: Settings, parts: Collection[Part], roles: Collection[str]) -> Iterator[PortUse]:
+    """Every port that a stack of these parts and roles listens on."""
+    for part in parts:
+        for name, port in part.ports(settings).items():
+            yield PortUse(part.title, name, port, "0.0.0.0" if name in ON_EVERY_INTERFACE else LOOPBACK)
+    if "metrics" in roles:
+        yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", settings.metrics.port, settings.metrics.host)
+    if "flower" in roles:
+        yield PortUse("Flower", "WEAVLOADER_FLOWER_PORT", settings.flower.port, settings.flower.host)
 
 
 def resolved(settings: Settings, data: Path) -> Settings:

@@ -54,7 +54,7 @@ def install(cache: Path, report: Callable[[str], None]) -> TritonInstallation:
     Raises ``ConfigurationError`` when this machine's Python lacks its shared library or ``venv``, and
     ``PartUnavailable`` when the packages cannot be had.
     """
-    libpython = _find_libpython()
+    libpython = find_libpython()
     pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     venv = cache / f"triton-{_PYTHON}-{pins}"
     marker = venv / "complete"
@@ -237,8 +237,11 @@ def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
 
 
-def _find_libpython() -> Path | None:
-    """The folder of this Python's shared library, or None where the loader finds it by itself."""
+def find_libpython() -> Path | None:
+    """The folder of this Python's shared library, or None where the loader finds it by itself.
+
+    Raises ``ConfigurationError`` when there is none.
+    """
     name = f"libpython{_PYTHON}.so.1.0"
     for folder in (sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"):
         if folder and (Path(folder) / name).exists():

@@ -29,8 +29,9 @@ class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
     slow, late, die (at the first attempt), kill (at each).
 
-    The keys ``test:store`` (away, stuck) and ``test:models`` (away) say how these parts are, ``test:store_failures``
-    how often an image's landing fails; ``test:captioned``, ``test:embedded`` and ``test:texts`` count the models' work.
+    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away) say how these parts are, and
+    ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
+    ``test:texts`` count the models' work.
     """
 
     identity = ModelIdentity("light", "1", os.environ.get("TEST_PROMPT", ""))
@@ -92,6 +93,8 @@ class LightPorts:
         store = self._log.get("test:store")
         if store == b"away":
             raise PartUnavailable("weaviate", "the store is away")
+        if store == b"deadly":
+            os._exit(9)
         if store == b"stuck":
             await asyncio.sleep(60)
         if self._log.hincrby("test:store_failures", image.record.id, -1) >= 0:

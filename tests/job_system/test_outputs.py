@@ -113,6 +113,35 @@ def test_a_stopped_workers_outputs_land_elsewhere_without_a_model(
     assert calls(valkey) == [{1}] * 4
 
 
+def test_a_worker_that_dies_at_the_landing_takes_no_kept_outputs_with_it(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    valkey.client.set("test:store", "away")
+    queue(image())
+    first = worker(commands)
+    wait_until(lambda: kept(valkey) == 1, 30)
+    valkey.client.set("test:store", "deadly")
+    assert first.process.wait(20) == 9
+    assert kept(valkey) == 1
+    valkey.client.delete("test:store")
+    worker(commands)
+    landed(ledger, 1)
+    assert calls(valkey) == [{1}] * 4
+
+
+def test_a_worker_killed_before_anything_failed_costs_its_images_once_more(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    """The one exception: what is in memory goes with the process."""
+    valkey.client.set("test:store", "deadly")
+    queue(image())
+    assert worker(commands).process.wait(20) == 9
+    valkey.client.delete("test:store")
+    worker(commands)
+    landed(ledger, 1)
+    assert calls(valkey) == [{2}] * 4
+
+
 def test_an_image_whose_outputs_are_kept_lands_while_the_models_are_away(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:

@@ -179,7 +179,7 @@ class Probes:
             return PartState(False, why, self._settings.sage.storage_url)
         poll = self._ledger.polls()["sage"]
         age = max(0.0, time.time() - poll["when"])
-        detail = poll["error"] or f"{poll['found']} images in the last poll"
+        detail = poll["error"] or poll.get("held") or f"{poll['found']} images in the last poll"
         return PartState(not poll["error"], f"{detail}, {age:.0f} s ago", self._settings.sage.query_url)
 
     def _sage_pause(self) -> str:

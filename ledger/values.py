@@ -17,13 +17,15 @@ class Lease:
     """The right to work on one image until it runs out unrenewed.
 
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
-    for the first try; ``deaths`` counts this image's leases that ran out.
+    for the first try; ``deaths`` counts this image's leases that ran out. ``kept`` says that an earlier attempt left
+    outputs to go on from.
     """
 
     id: str
     token: int
     attempt: int = 1
     deaths: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ local discarded = {}
 for position, id in ipairs(ARGV) do
   if remove_letter(id) then
     leave_trace(id, 'x')
+    drop_outputs(id)
     call('HINCRBY', COUNTS, 'dead', 1)
     discarded[#discarded + 1] = position - 1
   end

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import HybridFusion, MetadataQuery
@@ -31,7 +30,7 @@ from store.grouping import Groups
 from store.narrowing import passes, server_filter
 from store.objects import RETURNED, LandingObject, is_uuid, landing_object, result
 from store.reading import MOST_RESULTS, Collection, Reading, floats
-from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, ensure, exists
+from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, described, ensure, exists
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
 StoreObserver = Callable[[str, str, float], None]
@@ -204,16 +203,6 @@ class WeaviateStore(Reading):
         found = await self._read("get", lambda there: there.query.fetch_object_by_id(id, return_properties=RETURNED))
         return result(str(found.uuid), found.properties, 1.0) if found else None
 
-    async def vector_of(self, id: str) -> Vector | None:
-        """float32[D] of unit length of an image's id, or None."""
-        if not is_uuid(id):
-            return None
-        found = await self._read(
-            "get", lambda there: there.query.fetch_object_by_id(id, include_vector=[VECTOR], return_properties=[])
-        )
-        values = found.vector.get(VECTOR) if found else None
-        return np.asarray(values, dtype=np.float32) if values else None
-
     async def count(self) -> int:
         """How many objects there are. As dear as landing one: not for loops."""
         answer = await self._read("count", lambda there: there.aggregate.over_all(total_count=True))
@@ -237,6 +226,14 @@ class WeaviateStore(Reading):
         name = self._section.collection
         held = f"no images yet: there is no collection {name}" if count is None else f"{count} images in {name}"
         return PartState(True, held, self.address)
+
+    async def schema(self) -> str:
+        """The server's version and the collection's schema, in words; nothing is changed."""
+
+        async def ask() -> str:
+            return await described(await self._connected(), self._section.collection, self.address, self._migrations)
+
+        return await self._call("open", ask)
 
     async def _use(self) -> Collection:
         if self._collection is not None:

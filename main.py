@@ -30,7 +30,7 @@ class HouseGroup(click.Group):
     sections = (
         ("Run it", ("demo", "up", "setup", "replay")),
         ("Find pictures", ("search", "similar")),
-        ("Look at it", ("status", "audit", "dlq", "config", "env")),
+        ("Look at it", ("status", "doctor", "audit", "dlq", "config", "env")),
         ("Roles, one process each", ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower")),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
+from records import Caption, ImageRecord, IndexedImage, Made, ModelIdentity, Outputs, Picture, Place, Sight, Vector
 
 
 class Fetcher(Protocol):
@@ -88,26 +88,63 @@ class Ports:
     store: Store
 
 
-async def process_image(record: ImageRecord, ports: Ports) -> None:
-    """Fetch, check, caption and embed at the same time, land."""
-    data, place = await _both(ports.fetcher.fetch(record), ports.places.locate(record))
-    picture = await ports.preparer.prepare(data)
-    caption, image_vector = await _both(ports.captioner.caption(picture), ports.embedder.embed_image(picture))
-    text_vector = await ports.embedder.embed_text(caption.text)
+async def process_image(record: ImageRecord, ports: Ports, outputs: Outputs) -> None:
+    """Fetch, check, caption and embed at the same time, land.
+
+    What a stage made is put into ``outputs`` as soon as it ends, and what is there already is not made again: where an
+    earlier attempt got as far as the store, landing is all that is left.
+    """
+    outputs.forget_other_models(ports.captioner.identity, ports.embedder.identity)
+    sight, caption, image_vector = outputs.sight, outputs.caption, outputs.image_vector
+    if sight is None or caption is None or image_vector is None:
+        sight, caption, image_vector = await _look(record, ports, outputs)
+    text_vector = await _text_embedded(caption.value, ports.embedder, outputs)
     await ports.store.land(
         IndexedImage(
             record=record,
-            place=place,
-            caption=caption,
-            vector=ports.embedder.fuse(image_vector, text_vector),
-            thumbnail=picture.jpeg,
-            content_hash=picture.content_hash,
-            width=picture.width,
-            height=picture.height,
-            captioner=ports.captioner.identity,
-            embedder=ports.embedder.identity,
+            place=sight.place,
+            caption=caption.value,
+            vector=ports.embedder.fuse(image_vector.value, text_vector.value),
+            thumbnail=sight.thumbnail,
+            content_hash=sight.content_hash,
+            width=sight.width,
+            height=sight.height,
+            captioner=caption.by,
+            embedder=image_vector.by,
         )
     )
+
+
+async def _look(record: ImageRecord, ports: Ports, outputs: Outputs) -> tuple[Sight, Made[Caption], Made[Vector]]:
+    """What there is to know of the picture itself."""
+    data, place = await _both(ports.fetcher.fetch(record), ports.places.locate(record))
+    picture = await ports.preparer.prepare(data)
+    outputs.sight = sight = Sight(place, picture.jpeg, picture.content_hash, picture.width, picture.height)
+    caption, vector = await _both(
+        _captioned(picture, ports.captioner, outputs), _embedded(picture, ports.embedder, outputs)
+    )
+    return sight, caption, vector
+
+
+async def _captioned(picture: Picture, captioner: Captioner, outputs: Outputs) -> Made[Caption]:
+    if outputs.caption is None:
+        caption = await captioner.caption(picture)
+        outputs.caption = Made(caption, captioner.identity)  # asked after the answer, which tells the version
+    return outputs.caption
+
+
+async def _embedded(picture: Picture, embedder: Embedder, outputs: Outputs) -> Made[Vector]:
+    if outputs.image_vector is None:
+        vector = await embedder.embed_image(picture)
+        outputs.image_vector = Made(vector, embedder.identity)
+    return outputs.image_vector
+
+
+async def _text_embedded(caption: Caption, embedder: Embedder, outputs: Outputs) -> Made[Vector]:
+    if outputs.text_vector is None:
+        vector = await embedder.embed_text(caption.text)
+        outputs.text_vector = Made(vector, embedder.identity)
+    return outputs.text_vector
 
 
 A = TypeVar("A")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,6 +217,61 @@ class ModelIdentity:
     name: str
     version: str
     prompt_version: str = ""
+
+    def is_still(self, now: ModelIdentity) -> bool:
+        """Whether the model of now would make the same output again. A process learns a model's version from its first
+        answer; before that the name and the prompt tell.
+        """
+        same_version = now.version in ("", self.version)
+        return same_version and (self.name, self.prompt_version) == (now.name, now.prompt_version)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """A model's output, and the model that made it."""
+
+    value: T
+    by: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What landing needs of a picture that was fetched and checked; fields as in ``Picture``."""
+
+    place: Place
+    thumbnail: bytes
+    content_hash: str
+    width: int
+    height: int
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What an image's stages have made so far, None where one has not ended: a job fills it in, and its next attempt
+    begins with it.
+    """
+
+    sight: Sight | None = None
+    caption: Made[Caption] | None = None
+    image_vector: Made[Vector] | None = None
+    text_vector: Made[Vector] | None = None
+
+    @property
+    def of_models(self) -> bool:
+        """Whether a model has been asked for any of it."""
+        return self.caption is not None or self.image_vector is not None
+
+    def forget_other_models(self, captioner: ModelIdentity, embedder: ModelIdentity) -> None:
+        """Leave nothing that these models would make differently."""
+        if self.image_vector and not self.image_vector.by.is_still(embedder):
+            self.image_vector = None
+        if self.text_vector and not self.text_vector.by.is_still(embedder):
+            self.text_vector = None
+        if self.caption and not self.caption.by.is_still(captioner):
+            self.caption = self.text_vector = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class Monitor(Section):
     poll_idle: Limit = setting(120, "WEAVLOADER_POLL_IDLE", "seconds between polls that an idle stream grows to")
     manifest_ttl: Seconds = setting(3600, "WEAVLOADER_MANIFEST_TTL", "seconds for which a node's manifest is kept")
     timeout: Limit = setting(60, "WEAVLOADER_QUERY_TIMEOUT", "seconds that one query of a source may take")
+    high_water: Few = setting(
+        200_000,
+        "WEAVLOADER_HIGH_WATER",
+        "images pending at which nothing new is taken from the sources until a tenth is worked off (0: no limit)",
+    )
 
 
 class Fetch(Section):

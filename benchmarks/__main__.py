@@ -20,10 +20,13 @@ NAMES = ("startup", "light", "setup")
 def main() -> int:
     """Run the named measurements (all unless named)."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=NAMES, default=NAMES[:2])
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
     options = parser.parse_args()
+    options.names = options.names or list(NAMES[:2])
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         if "startup" in options.names:

@@ -1,7 +1,8 @@
-"""``dlq``: list, show and replay dead letters."""
+"""``dlq``: list, show, count, replay and throw away dead letters."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -13,7 +14,7 @@ import click
 import settings as configuration
 from commands.finding import Moment
 from commands.shown import plain, print_json
-from errors import UsageError, WeavloaderError
+from errors import EXIT_FAILED, EXIT_OK, ConfigurationError, UsageError, WeavloaderError
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -48,10 +49,30 @@ def list_letters(cause: str | None, since: datetime | None, limit: int, as_json:
         print_json({"count": count, "letters": [asdict(letter) for letter in letters]})
         return
     for letter in letters:
-        when = datetime.fromtimestamp(letter.when, UTC)
-        line = f"{letter.task_id}  {when:%Y-%m-%dT%H:%M:%SZ}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
+        line = f"{letter.task_id}  {_shown(letter.when)}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
         click.echo(plain(line))
     click.echo(f"{len(letters)} of {count} dead letters")
+
+
+def _shown(when: float) -> str:
+    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@dlq.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stats(as_json: bool) -> None:
+    """Count dead letters: by cause, by kind, since when, and those that are gone."""
+    with opened() as ledger:
+        found = ledger.letters.stats()
+    if as_json:
+        print_json(asdict(found))
+        return
+    click.echo(f"{found.count} dead letters")
+    for title, counts in (("by cause", found.by_cause), ("by kind", found.by_kind)):
+        click.echo(f"{title:<10} {', '.join(f'{name} {count}' for name, count in counts.items()) or '-'}")
+    for title, when in (("oldest", found.oldest), ("newest", found.newest)):
+        click.echo(f"{title:<10} {_shown(when) if when is not None else '-'}")
+    click.echo(f"{'discarded':<10} {found.discarded}")
 
 
 @dlq.command()
@@ -72,8 +93,7 @@ def show(task_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_json: bool) -> None:
     """Queue the images of dead letters again, with all their attempts."""
-    if sum((bool(task_ids), cause is not None, everything)) != 1:
-        raise UsageError("say which letters: IDs, --cause CAUSE or --all")
+    _check_choice(task_ids, cause, everything)
     from job_system import celery_app
     from job_system.publish import publish_records
 
@@ -93,6 +113,57 @@ def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_js
         raise WeavloaderError(f"the message held no image's record, so it cannot be replayed: {', '.join(unreadable)}")
     if missing and task_ids:
         raise WeavloaderError(f"no dead letter: {', '.join(missing)}")
+
+
+@dlq.command()
+@click.argument("task_ids", metavar="[ID]...", nargs=-1)
+@click.option("--cause", help="All letters of this cause.")
+@click.option("--all", "everything", is_flag=True, help="All letters.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def discard(task_ids: tuple[str, ...], cause: str | None, everything: bool, yes: bool, as_json: bool) -> int:
+    """Throw dead letters away; their images stay counted as dead and are not taken again.
+
+    What is thrown away stays in the data folder's archive for some months.
+    """
+    _check_choice(task_ids, cause, everything)
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("without a terminal nobody can be asked: add --yes to throw the letters away")
+    from job_system.archive import throw_away
+    from metrics import recorder
+
+    loaded = configuration.require(configuration.load().settings, "redis")
+    with opened() as ledger:
+        if task_ids:
+            asked = list(dict.fromkeys(task_ids))
+            letters = [letter for letter in map(ledger.letters.get, asked) if letter is not None]
+        else:
+            letters = ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)
+            asked = [letter.task_id for letter in letters]
+        if letters and not yes and not click.confirm(f"throw {len(letters)} dead letters away?", err=True):
+            click.echo("nothing was thrown away", err=True)
+            return EXIT_FAILED
+        try:
+            recorder.prepare(loaded.paths.data, "command")  # counted where the host's metrics endpoint adds up
+            gone = throw_away(ledger, loaded, letters)
+        except OSError as error:
+            raise ConfigurationError(
+                f"WEAVLOADER_DATA_DIR={loaded.paths.data} cannot be written, where what is thrown away is kept and"
+                f" counted: {error.strerror} ({error.filename})"
+            ) from None
+    missing = sorted(set(asked) - set(gone))
+    if as_json:
+        print_json({"discarded": list(gone), "missing": missing})
+    else:
+        click.echo(f"threw {len(gone)} dead letters away")
+    if missing and task_ids:
+        raise WeavloaderError(f"no dead letter: {', '.join(missing)}")
+    return EXIT_OK
+
+
+def _check_choice(task_ids: tuple[str, ...], cause: str | None, everything: bool) -> None:
+    if sum((bool(task_ids), cause is not None, everything)) != 1:
+        raise UsageError("say which letters: IDs, --cause CAUSE or --all")
 
 
 COMMANDS = (dlq,)

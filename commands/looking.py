@@ -1,18 +1,24 @@
-"""``status``, ``audit``, ``config`` and ``env``."""
+"""``status``, ``doctor``, ``audit``, ``config`` and ``env``."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 import settings as configuration
 from commands.finding import Moment
-from commands.shown import audit_text, print_json, status_text
-from errors import EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, UsageError
+from commands.shown import audit_text, plain, print_json, say, status_text
+from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, ConfigurationError, UsageError
 from settings import without_password
+
+if TYPE_CHECKING:
+    from commands.doctor import Finding
 
 
 @click.command()
@@ -35,6 +41,39 @@ def status(as_json: bool) -> int:
     else:
         click.echo(status_text(parts))
     return EXIT_OK if all(state.ok for state in parts.values()) else EXIT_UNREACHABLE
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(as_json: bool) -> int:
+    """Check what can go wrong, before the start and while all runs, and say the remedy.
+
+    Exit codes: 0 nothing is wrong (there may be warnings), 1 something is, 4 the settings cannot be read.
+    """
+    from commands.doctor import Finding, examine
+
+    code, found = EXIT_OK, list[Finding]()
+
+    def findings() -> Iterator[Finding]:
+        nonlocal code
+        try:
+            loaded = configuration.load()
+        except ConfigurationError as error:
+            code = EXIT_CONFIGURATION
+            yield Finding("wrong", "settings", str(error))
+            return
+        yield from examine(loaded)
+
+    for finding in findings():
+        found.append(finding)
+        if not as_json:
+            say(plain(f"{finding.state:<7}  {finding.name:<16}  {finding.detail}"))
+    wrong, warnings = (sum(finding.state == state for finding in found) for state in ("wrong", "warning"))
+    if as_json:
+        print_json({"ok": not wrong, "checks": [asdict(finding) for finding in found]})
+    else:
+        say(f"{wrong or 'nothing'} wrong, {warnings} warnings")
+    return code or (EXIT_FAILED if wrong else EXIT_OK)
 
 
 @click.command()
@@ -150,4 +189,4 @@ def env() -> None:
         click.echo('# redis-cli -u "$REDIS_URL" LLEN image_processing')
 
 
-COMMANDS = (status, audit, config, env)
+COMMANDS = (status, doctor, audit, config, env)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from errors import WeavloaderError
-from ledger import Ledger
+from ledger import Ledger, ServerFigures
 from records import PartState
 from settings import Settings, without_password
 
@@ -88,37 +88,75 @@ class Probes:
         self._ledger.check_server()
         return PartState(True, f"answered in {1000 * (time.perf_counter() - began):.0f} ms", without_password(url))
 
+    def broker(self) -> tuple[tuple[str, ...], ServerFigures]:
+        """What is to be said against the Redis server, and its figures. Raises as ``Ledger.check_server`` does."""
+        return self._ledger.check_server(), self._ledger.figures()
+
     def triton(self) -> PartState:
         """A tiny inference on the captioner and the embedder."""
         section = self._settings.triton
         if not section.host:
             return _missing("TRITON_HOST")
-        from inference import TritonConnection, canary, open_captioner, open_embedder
+        from inference import canary
 
         async def ask() -> PartState:
-            if self._models is None:
-                connection = TritonConnection(section)
-                self._closers.append(connection.close)
-                self._models = connection, open_captioner(section, connection), open_embedder(section, connection)
-            return await canary(*self._models)
+            return await canary(*self._opened_models())
 
         return self._ask(ask)
+
+    def contracts(self) -> Mapping[str, Callable[[], PartState]]:
+        """Whether Triton has each configured model and describes it as it is used."""
+        from inference import contract_state
+
+        def asking(position: int) -> Callable[[], PartState]:
+            async def ask() -> PartState:
+                models = self._opened_models()
+                return await contract_state(models[0], models[position])
+
+            return lambda: self._ask(ask)
+
+        return {"captioner": asking(1), "embedder": asking(2)}
+
+    def _opened_models(self) -> tuple[Any, Any, Any]:
+        """The connection, the captioner and the embedder; on the loop only."""
+        from inference import TritonConnection, open_captioner, open_embedder
+
+        if self._models is None:
+            section = self._settings.triton
+            connection = TritonConnection(section)
+            self._closers.append(connection.close)
+            self._models = connection, open_captioner(section, connection), open_embedder(section, connection)
+        return self._models
 
     def weaviate(self) -> PartState:
         """A query."""
         section = self._settings.weaviate
         if not section.host:
             return _missing("WEAVIATE_HOST")
-        from client import WeaviateStore
 
         async def ask() -> PartState:
-            if self._store is None:
-                self._store = WeaviateStore(section)
-                self._closers.append(self._store.close)
-            state: PartState = await self._store.canary()
+            state: PartState = await self._opened_store().canary()
             return state
 
         return self._ask(ask)
+
+    def schema(self) -> PartState:
+        """Weaviate's version and the collection's schema."""
+
+        async def ask() -> PartState:
+            store = self._opened_store()
+            return PartState(True, await store.schema(), store.address)
+
+        return self._ask(ask)
+
+    def _opened_store(self) -> Any:
+        """The store; on the loop only."""
+        from client import WeaviateStore
+
+        if self._store is None:
+            self._store = WeaviateStore(self._settings.weaviate)
+            self._closers.append(self._store.close)
+        return self._store
 
     def sage(self) -> PartState:
         """A query for the last minute, and whether the storage takes the login."""
@@ -141,7 +179,7 @@ class Probes:
             return PartState(False, why, self._settings.sage.storage_url)
         poll = self._ledger.polls()["sage"]
         age = max(0.0, time.time() - poll["when"])
-        detail = poll["error"] or f"{poll['found']} images in the last poll"
+        detail = poll["error"] or poll.get("held") or f"{poll['found']} images in the last poll"
         return PartState(not poll["error"], f"{detail}, {age:.0f} s ago", self._settings.sage.query_url)
 
     def _sage_pause(self) -> str:
@@ -194,6 +232,14 @@ class Probes:
 
         return ask
 
+    def endpoints(self) -> Mapping[str, Callable[[], PartState]]:
+        """The probes of the roles that serve HTTP."""
+        metrics, flower = self._settings.metrics, self._settings.flower
+        return {
+            "metrics": self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health"),
+            "flower": self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401)),
+        }
+
     def parts(self) -> Mapping[str, Callable[[], PartState]]:
         """The probes that tell whether images can be processed and found: what ``/ready`` needs."""
         from sources import sage_address
@@ -224,10 +270,7 @@ class Probes:
 
     def all(self) -> dict[str, PartState]:
         """The state of every part, asked at the same time."""
-        metrics, flower = self._settings.metrics, self._settings.flower
-        probes = dict(self.parts())
-        probes["metrics"] = self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health")
-        probes["flower"] = self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401))
+        probes = {**self.parts(), **self.endpoints()}
         with ThreadPoolExecutor(len(probes)) as pool:
             return dict(zip(probes, pool.map(lambda probe: probe(), probes.values()), strict=True))
 

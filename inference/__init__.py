@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from inference.connection import ModelObserver as ModelObserver
     from inference.connection import TritonConnection as TritonConnection
     from inference.health import canary as canary
+    from inference.health import contract_state as contract_state
     from inference.images import ImagePreparer as ImagePreparer
     from inference.model import florence2_gen_caption as florence2_gen_caption
     from inference.model import florence2_run_model as florence2_run_model
@@ -33,6 +34,7 @@ _HOMES = {
     "ModelObserver": "connection",
     "TritonConnection": "connection",
     "canary": "health",
+    "contract_state": "health",
     "florence2_gen_caption": "model",
     "florence2_run_model": "model",
     "fuse_embeddings": "model",

@@ -44,6 +44,8 @@ def inputs(text: str, image: Pixels | None) -> dict[str, Array]:
 class ClipEmbedder:
     """Pictures and texts in CLIP's or ALIGN's space; the dimension is the model's."""
 
+    contract = CONTRACT
+
     def __init__(self, name: str, connection: TritonConnection) -> None:
         self._name = name
         self._connection = connection

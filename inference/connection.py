@@ -273,6 +273,13 @@ class TritonConnection:
                     " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER.",
                 )
 
+    async def check(self, model: str, contract: Contract) -> None:
+        """Return when the model's own description fits the contract; no inference is made.
+
+        Raises ``WrongModel`` and ``PartUnavailable``.
+        """
+        await self._check(self._open(), model, contract)
+
     async def close(self) -> None:
         """Close the channel, once no model is being loaded again; a later call opens it anew."""
         client, self._client = self._client, None

@@ -88,6 +88,8 @@ def _labels(document: dict[str, Any], task: str) -> list[str]:
 class FlorenceCaptioner:
     """A description and the labels of what is in the picture, by three tasks in a row."""
 
+    contract = CONTRACT
+
     def __init__(self, connection: TritonConnection) -> None:
         self._connection = connection
 

@@ -53,6 +53,18 @@ async def canary(
     return PartState(True, f"busy: no answer within {deadline_seconds:g} s, the server lives", connection.address)
 
 
+async def contract_state(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder) -> PartState:
+    """Whether the server has the model and describes it as the adapter uses it; no inference is made."""
+    name = model.identity.name
+    try:
+        await connection.check(name, model.contract)
+    except WeavloaderError as error:
+        return PartState(False, str(error), connection.address)
+    tensors = (f"{name} {kind}" for name, (kind, _) in model.contract.inputs.items())
+    given = (f"{name} {kind}" for name, kind in model.contract.outputs.items())
+    return PartState(True, f"{name} takes {', '.join(tensors)} and gives {', '.join(given)}", connection.address)
+
+
 @cache
 def _picture() -> Picture:
     """A small picture that is not one colour."""

@@ -22,6 +22,8 @@ EMBEDDER = Contract(
 class LightCaptioner:
     """Caption and keywords for a JPEG of longest side 512."""
 
+    contract = CAPTIONER
+
     def __init__(self, name: str, connection: TritonConnection) -> None:
         self._name = name
         self._connection = connection
@@ -43,6 +45,8 @@ class LightCaptioner:
 
 class LightEmbedder:
     """Pictures (as JPEG of longest side 512) and texts in one space; the dimension is the model's."""
+
+    contract = EMBEDDER
 
     def __init__(self, name: str, connection: TritonConnection) -> None:
         self._name = name

@@ -22,6 +22,8 @@ def inputs(image: Pixels, prompt: str) -> dict[str, Array]:
 class VlmCaptioner:
     """Caption and keywords by a vision-language model."""
 
+    contract = CONTRACT
+
     def __init__(self, name: str, connection: TritonConnection, prompt: str = VLM_PROMPT) -> None:
         self._name = name
         self._connection = connection

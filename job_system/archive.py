@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger import Ledger
 from metrics import recorder
+from records import DeadLetter
 from settings import Settings
 
 #: Days for which a day's file is kept.
@@ -29,11 +30,7 @@ def archive_finished(ledger: Ledger, settings: Settings) -> dict[str, int]:
     letters = 0
     # What expires before the next run: Redis lets the letters themselves go on time, with nobody to write them down.
     while expiring := ledger.letters.expiring():
-        _append(folder, ({"entry": "dead_letter", **asdict(letter)} for letter in expiring))
-        letters += ledger.letters.discard([letter.task_id for letter in expiring])
-        for letter in expiring:
-            named = {name: str(letter.record.get(name, "")) for name in ("vsn", "node", "job", "task", "camera")}
-            recorder.dead_letter_thrown_away(**named)
+        letters += len(throw_away(ledger, settings, expiring))
     letters += ledger.letters.expire()  # of letters that were gone before an archive came, what points at them
     images = 0
     for finished in ledger.forget_finished(settings.jobs.finished_days):
@@ -41,6 +38,17 @@ def archive_finished(ledger: Ledger, settings: Settings) -> dict[str, int]:
         images += len(finished)
     _remove_old(folder)
     return {"letters": letters, "images": images}
+
+
+def throw_away(ledger: Ledger, settings: Settings, letters: Sequence[DeadLetter]) -> Sequence[str]:
+    """Write dead letters to today's file, throw them away and count them; the ids of those that were still there."""
+    _append(settings.paths.data / "archive", ({"entry": "dead_letter", **asdict(letter)} for letter in letters))
+    gone = ledger.letters.discard_known(letter.task_id for letter in letters)
+    records = {letter.task_id: letter.record for letter in letters}
+    for task_id in gone:
+        named = {name: str(records[task_id].get(name, "")) for name in ("vsn", "node", "job", "task", "camera")}
+        recorder.dead_letter_thrown_away(**named)
+    return gone
 
 
 def _append(folder: Path, lines: Iterable[dict[str, Any]]) -> None:

@@ -18,6 +18,8 @@ from records import PartState
 ANSWER_SECONDS = 1.5
 #: Seconds for which their answer is good.
 FRESH_SECONDS = 2.0
+#: Seconds for which what a round said of a source is told.
+ROUND_SECONDS = 600.0
 _WORKERS = {role.name: role.queue for role in ROLES}
 
 
@@ -51,13 +53,24 @@ class LivingRoles:
         """
         said = [name for name in self._ledger.roles() if name.startswith(f"{role}@")]
         if role not in _WORKERS:
-            return PartState(bool(said), _shown(said) if said else f"no {role} runs", ", ".join(said))
+            detail = _shown(said) if said else f"no {role} runs"
+            if said and role == "stream":
+                detail += self._held()
+            return PartState(bool(said), detail, ", ".join(said))
         if not said:
             return PartState(False, f"no {role} runs: nothing takes from {_WORKERS[role]}", "")
         nodes = self._workers().get(_WORKERS[role], [])
         if not nodes:
             return PartState(False, f"{_shown(said)}, but no worker answered in {ANSWER_SECONDS:g} s", ", ".join(said))
         return PartState(True, f"{len(nodes)} answered", ", ".join(nodes))
+
+    def _held(self) -> str:
+        """Which sources wait for the queue to drain, and why."""
+        oldest = time.time() - ROUND_SECONDS
+        polls = sorted(self._ledger.polls().items())
+        return "".join(
+            f"; {source} waits: {poll['held']}" for source, poll in polls if poll.get("held") and poll["when"] > oldest
+        )
 
     def _workers(self) -> dict[str, list[str]]:
         with self._lock:

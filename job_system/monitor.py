@@ -21,6 +21,8 @@ BATCH = 500
 #: Seconds for which the one who polls holds the lock; it is renewed while it lives.
 LOCK_SECONDS = 30.0
 LOCK = "monitor"
+#: Share of the high-water mark to which a backlog must sink before sources are polled again.
+LOW_WATER = 0.9
 
 Poll = Callable[[SourceAddress, int], Page]
 Publish = Callable[[Sequence[ImageRecord]], None]
@@ -33,8 +35,10 @@ def poll_sources(
 
     Returns ``{"sources": {name: {"found", "new", "skipped", "error", "behind"}}, "busy": bool, "behind": bool}``;
     ``behind`` says that a source has more to give at once, since a poll covers some hours at most, and ``busy`` that,
-    or that something new came, or that another round is running. A source that cannot be reached is reported in its
-    ``error`` and does not keep the others from being polled; so is one that is paused, which is not polled.
+    or that something new came, or that a source is held, or that another round is running. A source that cannot be
+    reached is reported in its ``error`` and does not keep the others from being polled; so is one that is paused, which
+    is not polled. While too many images are pending none is: a source then has ``held``, which says why, and its cursor
+    stays.
 
     Raises ``PartUnavailable`` when the ledger's or the queue's server is away: nothing is lost, because a cursor moves
     only after what stands before it is in the ledger.
@@ -43,14 +47,33 @@ def poll_sources(
         if not mine:
             return {"sources": {}, "busy": True, "running": True}
         rounds = {}
-        paused = ledger.sources.paused()
+        paused, before = ledger.sources.paused(), ledger.polls()
         for source in sources:
-            turn = _poll_source if source.name not in paused else _poll_paused
-            rounds[source.name] = done = turn(ledger, source, section, poll, publish)
+            held_before = bool(before.get(source.name, {}).get("held"))
+            if source.name in paused:
+                done = _poll_paused(ledger, source, section, poll, publish)
+            elif why := _backlog(ledger, section, held_before):
+                done = {**_not_polled(""), "held": why}
+            else:
+                done = _poll_source(ledger, source, section, poll, publish)
+            rounds[source.name] = done
             ledger.note_poll(source.name, {**done, "when": time.time()})
     recorder.stream_health(not any(done["error"] for done in rounds.values()))
     behind = any(done["behind"] for done in rounds.values())
-    return {"sources": rounds, "busy": behind or any(done["new"] for done in rounds.values()), "behind": behind}
+    busy = behind or any(done["new"] or done.get("held") for done in rounds.values())
+    return {"sources": rounds, "busy": busy, "behind": behind}
+
+
+def _backlog(ledger: Ledger, section: Monitor, held_before: bool) -> str:
+    """Why a source is not polled because of what is pending; '' where it is. Once held it is held until a tenth of the
+    mark is worked off. One poll may go above the mark.
+    """
+    if not section.high_water:
+        return ""
+    pending = ledger.audit().pending
+    if pending < section.high_water * (LOW_WATER if held_before else 1):
+        return ""
+    return f"backlog of {pending} images, WEAVLOADER_HIGH_WATER is {section.high_water}"
 
 
 def _poll_source(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from errors import PartUnavailable
 
 #: Parts that every image needs. A source's storage is not one: another source's may serve.
 SHARED_PARTS = frozenset({"triton", "weaviate"})
+#: What one needs whose stage outputs are kept.
+LANDING_PARTS = frozenset({"weaviate"})
 #: Seconds between two trials.
 TRIAL_SECONDS = 2.0
 
@@ -27,18 +29,18 @@ class Outages:
         self._away: dict[str, PartUnavailable] = {}
         self._next_trial = 0.0
 
-    def check(self) -> None:
-        """Return where the job may go on, as the trial when a part is away.
+    def check(self, needed: Set[str] = SHARED_PARTS) -> None:
+        """Return where the job may go on, as the trial when a part that it needs is away.
 
         Raises ``PartUnavailable``, the part's own words again, where it is not this job's turn to try.
         """
         with self._lock:
-            if not self._away:
+            known = next((error for part, error in self._away.items() if part in needed), None)
+            if known is None:
                 return
             if self._now() >= self._next_trial:
                 self._next_trial = self._now() + TRIAL_SECONDS
                 return
-            known = next(iter(self._away.values()))
         raise PartUnavailable(known.part, str(known), cause=known.cause)
 
     def failed(self, error: BaseException) -> None:
@@ -49,8 +51,9 @@ class Outages:
                     self._next_trial = self._now() + TRIAL_SECONDS
                 self._away[error.part] = error.with_traceback(None)
 
-    def succeeded(self) -> None:
-        """An image has landed: all parts serve."""
+    def succeeded(self, needed: Set[str] = SHARED_PARTS) -> None:
+        """An image has landed: all parts that it needed serve."""
         if self._away:
             with self._lock:
-                self._away.clear()
+                for part in needed:
+                    self._away.pop(part, None)

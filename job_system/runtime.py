@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from celery.exceptions import Reject, Retry
@@ -21,20 +21,22 @@ from celery.exceptions import Reject, Retry
 import logs
 from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
 from job_system.known_sources import KnownSources
-from job_system.outages import Outages
+from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
 from job_system.policy import SUSPECT_SECONDS, Bury, Leave, PoisonError, Wait, is_poison, is_suspect, judge
 from job_system.ports import OpenPorts
 from ledger import Lease, Ledger
 from metrics import recorder
 from processing import process_image
-from records import DeadLetter, ImageRecord
+from records import DeadLetter, ImageRecord, Outputs
 from settings import Settings
 
 log = logs.get(__name__)
 
 #: Seconds that closing the adapters may take.
 CLOSE_SECONDS = 5.0
+#: After these the models are asked again: what they made may itself be at fault.
+DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ class _Job:
     """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``."""
 
     lease: Lease
+    outputs: Outputs = field(default_factory=Outputs)
     future: Future[None] | None = None
     ended: str = ""
 
@@ -132,7 +135,8 @@ class Runtime:
             self._suspect.release()
 
     def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
-        if seconds := self.pauses.wait_seconds(record.source):
+        # with outputs kept nothing is fetched: such an image could not show that the login is good
+        if not job.lease.kept and (seconds := self.pauses.wait_seconds(record.source)):
             self._put_off(job, seconds, LoginRefused.default_cause)
         return self._run(job, record)
 
@@ -142,10 +146,13 @@ class Runtime:
         raise Retry(reason, when=seconds)
 
     def _run(self, job: _Job, record: ImageRecord) -> str:
+        needed = LANDING_PARTS if job.lease.kept else SHARED_PARTS
         try:
             self.sources.learn(record)
-            self.outages.check()
-            job.future = self._submit(self._process(record))
+            self.outages.check(needed)
+            if job.lease.kept:
+                job.outputs = self.ledger.outputs.load(record.id)
+            job.future = self._submit(self._process(record, job.outputs))
             if job.ended or self._stopping.is_set():  # stopped in the moment before there was a future to cancel
                 job.stop("handed_back")
             job.future.result()
@@ -153,14 +160,29 @@ class Runtime:
             if job.ended == "lost":
                 return "lost"
             if job.ended == "handed_back":
+                self._keep(job)
                 self._settle(lambda: self.ledger.release(job.lease))
                 raise Reject("this worker stops", requeue=True) from None
             return self._conclude(job, record, TransientError("the image's work was cancelled", cause="cancelled"))
         except Exception as error:  # noqa: BLE001 - every error gets a verdict; one that nobody knows is retried
             self.outages.failed(error)
+            self._keep(job, error)
             return self._conclude(job, record, error)
-        self.outages.succeeded()
+        self.outages.succeeded(needed)
         return "landed" if self._settle(lambda: self.ledger.land(job.lease)) else "lost"
+
+    def _keep(self, job: _Job, error: Exception | None = None) -> None:
+        """Keep what models made for the image's next attempt. It goes on without where that cannot be kept."""
+        if job.future is None or isinstance(error, PermanentError):  # nothing was tried; there is no next attempt
+            return
+        try:
+            if isinstance(error, WeavloaderError) and error.cause in DOUBTFUL_OUTPUTS:
+                if job.lease.kept:
+                    self.ledger.outputs.drop(job.lease.id)
+            elif job.outputs.of_models and not self.ledger.outputs.keep(job.lease, job.outputs):
+                log.debug("outputs not kept", image=job.lease.id)
+        except WeavloaderError as failed:
+            log.warning("outputs not kept", image=job.lease.id, error=str(failed))
 
     def _conclude(self, job: _Job, record: ImageRecord, error: Exception) -> str:
         """Settle the lease as the policy says of the error."""
@@ -210,11 +232,11 @@ class Runtime:
                 if time.monotonic() > deadline or self._stopping.wait(1):
                     raise
 
-    async def _process(self, record: ImageRecord) -> None:
+    async def _process(self, record: ImageRecord, outputs: Outputs) -> None:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
-                await process_image(record, self.pauses.watching(ports.ports))
+                await process_image(record, self.pauses.watching(ports.ports), outputs)
         except TimeoutError:
             raise TransientError(
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",

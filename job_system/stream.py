@@ -97,5 +97,7 @@ class Stream:
         for name, source in summary["sources"].items():
             if source["error"]:
                 log.warning("source not polled", source=name, error=source["error"])
+            elif source.get("held"):
+                log.warning("source waits for the queue to drain", source=name, why=source["held"])
             elif source["new"]:
                 log.info("new images", source=name, new=source["new"], found=source["found"])

@@ -4,16 +4,18 @@ from ledger.connection import parse_broker_url
 from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.registry import Pause, SourceRegistry
-from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
+from ledger.values import FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
 __all__ = [
     "FinishedImage",
     "Lease",
     "Ledger",
     "LedgerSnapshot",
+    "LetterStats",
     "Letters",
     "Pause",
     "Refusal",
+    "ServerFigures",
     "SourceRegistry",
     "Standing",
     "parse_broker_url",

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.client import NEVER_DECODE
 from redis.commands.core import Script
 from redis.exceptions import AuthenticationError, AuthorizationError, ExternalAuthProviderError
 from redis.retry import Retry
@@ -19,7 +20,7 @@ from redis.sentinel import Sentinel
 from errors import ConfigurationError
 from ledger.faults import translated
 
-Word = str | int | float
+Word = str | int | float | bytes
 
 PREFIX = "weavloader:"
 _SCRIPTS = Path(__file__).parent / "lua"
@@ -166,6 +167,11 @@ class Connection:
         """Run one command. Raises as ``run`` does."""
         with translated(self.address):
             return self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def raw(self, *words: Word) -> Any:
+        """Run one command whose answer is bytes, not text. Raises as ``run`` does."""
+        with translated(self.address):
+            return self._redis.execute_command(*words, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
 
     def commands(self, commands: Iterable[Sequence[Word]], *, atomic: bool) -> list[Any]:
         """Run several commands in one round trip, as one transaction where ``atomic``. Raises as ``run`` does."""

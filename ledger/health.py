@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from errors import ConfigurationError
 from ledger.connection import PREFIX, Connection
-from ledger.values import LedgerSnapshot
+from ledger.values import LedgerSnapshot, ServerFigures, first_score
 from records import AuditCounts
 
 IMAGE_QUEUE = "image_processing"
@@ -39,7 +40,7 @@ def audit(connection: Connection) -> AuditCounts:
 
 def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     """See ``Ledger.snapshot``."""
-    counts, queued, waiting, leased, letters, oldest, causes, time, memory, *lengths = connection.commands(
+    counts, queued, waiting, leased, letters, oldest, causes, clock, memory, *lengths = connection.commands(
         [
             *_places(),
             ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
@@ -50,12 +51,12 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
         ],
         atomic=True,
     )
-    now = int(time[0]) + int(time[1]) / 1e6
+    now = int(clock[0]) + int(clock[1]) / 1e6
     return LedgerSnapshot(
         audit=_counts(counts, (queued, waiting, leased, letters)),
         queued=queued,
         waiting=waiting,
-        oldest_queued=max(0.0, now - _score(oldest)) if oldest else 0.0,
+        oldest_queued=max(0.0, now - first_score(oldest)) if oldest else 0.0,
         queues=dict(zip(queues, lengths, strict=True)),
         letters=letters,
         discarded=int(counts.get("dead", 0)),
@@ -67,10 +68,17 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     )
 
 
-def _score(withscores: Sequence[Any]) -> float:
-    """The score of the first member, whether the client pairs members and scores or not."""
-    first = withscores[0]
-    return float(first[1] if isinstance(first, (tuple, list)) else withscores[1])
+def figures(connection: Connection) -> ServerFigures:
+    """See ``Ledger.figures``."""
+    memory = connection.command("INFO", "memory")  # connects too, so that what is timed next is one round trip
+    asked = time.time()
+    seconds, micros = connection.command("TIME")
+    answered = time.time()
+    return ServerFigures(
+        memory=int(memory.get("used_memory", 0)),
+        most_memory=int(memory.get("maxmemory", 0)),
+        clock_ahead=int(seconds) + int(micros) / 1e6 - (asked + answered) / 2,
+    )
 
 
 def check_server(connection: Connection, *, allow_unsafe: bool) -> tuple[str, ...]:

@@ -28,9 +28,10 @@ from ledger import health, letters
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
+from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
-from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, Standing
+from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
 from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
 
@@ -50,6 +51,7 @@ class Ledger:
         self._connection = Connection(jobs.broker_url)
         self.letters = letters.Letters(self._connection, jobs)
         self.sources = SourceRegistry(self._connection)
+        self.outputs = KeptOutputs(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:
@@ -103,8 +105,8 @@ class Ledger:
         answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, secrets.token_hex(8))
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, deaths = answer
-        return Lease(record.id, token, attempt, deaths)
+        token, attempt, deaths, kept = answer
+        return Lease(record.id, token, attempt, deaths, bool(kept))
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Let all leases begin anew, in one call; returns those that are lost (their work need not go on)."""
@@ -248,6 +250,10 @@ class Ledger:
         when it cannot be reached.
         """
         return health.check_server(self._connection, allow_unsafe=self._jobs.allow_unsafe_redis)
+
+    def figures(self) -> ServerFigures:
+        """The server's memory, and how far its clock is from this host's (half a round trip exact)."""
+        return health.figures(self._connection)
 
 
 _FIELDS = ("state", "attempts", "deaths", "reason", "record")

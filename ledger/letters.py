@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 from errors import PermanentError
 from ledger.connection import PREFIX, Connection
 from ledger.images import pairs
+from ledger.values import LetterStats, first_score
 from records import DeadLetter, ImageRecord
 from settings import Jobs
 
@@ -77,7 +78,32 @@ class Letters:
     def causes(self) -> dict[str, int]:
         """How many letters are kept, by cause, most first."""
         counts = self._connection.command("HGETALL", _COUNTS)
-        return dict(sorted(((cause, int(count)) for cause, count in counts.items()), key=lambda item: -item[1]))
+        return _most_first({cause: int(count) for cause, count in counts.items()})
+
+    def stats(self) -> LetterStats:
+        """How many letters there are, of what and since when, at one moment and in one round trip."""
+        counts, transient, causes, oldest, newest, discarded = self._connection.commands(
+            [
+                ("ZCARD", _BY_TIME),
+                ("ZCARD", _TRANSIENT),
+                ("HGETALL", _COUNTS),
+                ("ZRANGE", _BY_TIME, 0, 0, "WITHSCORES"),
+                ("ZREVRANGE", _BY_TIME, 0, 0, "WITHSCORES"),
+                ("HGET", f"{PREFIX}counts", "dead"),
+            ],
+            atomic=True,
+        )
+        by_cause = _most_first({cause: int(count) for cause, count in causes.items()})
+        poison = by_cause.get("poison", 0)
+        kinds = {"permanent": counts - transient - poison, "transient": transient, "poison": poison}
+        return LetterStats(
+            count=counts,
+            by_cause=by_cause,
+            by_kind={kind: count for kind, count in kinds.items() if count},
+            oldest=first_score(oldest) if oldest else None,
+            newest=first_score(newest) if newest else None,
+            discarded=int(discarded or 0),
+        )
 
     def replay(self, task_ids: Iterable[str]) -> ImageRecords:
         """Queue the images of these letters again, all attempts before them, and remove the letters, in one step.
@@ -102,10 +128,16 @@ class Letters:
 
     def discard(self, task_ids: Iterable[str]) -> int:
         """Throw letters away; how many there were. Their images stay counted as dead, and are not taken again."""
+        return len(self.discard_known(task_ids))
+
+    def discard_known(self, task_ids: Iterable[str]) -> Sequence[str]:
+        """As ``discard``; the ids of the letters that were there, which no other caller gets."""
         ids = list(dict.fromkeys(task_ids))
-        return sum(
-            int(self._connection.run("discard", *ids[start : start + _BATCH])) for start in range(0, len(ids), _BATCH)
-        )
+        gone: Sequence[str] = []
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            gone = [*gone, *(batch[at] for at in self._connection.run("discard", *batch))]
+        return gone
 
     def expiring(self, now: float | None = None, within: float = 7200, limit: int = _BATCH) -> DeadLetters:
         """The oldest letters that expire within some seconds: what an archive must take before they go."""
@@ -135,6 +167,10 @@ class Letters:
             return []
         texts = self._connection.command("MGET", *(f"dlq:{task_id}" for task_id in task_ids))
         return [_letter(text) for text in texts if text is not None]
+
+
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _letter(text: str) -> DeadLetter:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from records import AuditCounts, ImageRecord
 
@@ -17,13 +17,15 @@ class Lease:
     """The right to work on one image until it runs out unrenewed.
 
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
-    for the first try; ``deaths`` counts this image's leases that ran out.
+    for the first try; ``deaths`` counts this image's leases that ran out. ``kept`` says that an earlier attempt left
+    outputs to go on from.
     """
 
     id: str
     token: int
     attempt: int = 1
     deaths: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,29 @@ class FinishedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterStats:
+    """The dead letters in numbers. ``oldest`` and ``newest`` are seconds since the epoch, None without letters;
+    ``discarded`` is the number of letters that are gone (thrown away or expired), whose images stay dead.
+    """
+
+    count: int
+    by_cause: Mapping[str, int]
+    by_kind: Mapping[str, int]
+    oldest: float | None
+    newest: float | None
+    discarded: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFigures:
+    """A Redis server's memory in bytes (``most_memory`` 0: no limit), and its clock: seconds ahead of this host's."""
+
+    memory: int
+    most_memory: int
+    clock_ahead: float
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
     """The ledger's numbers, read in one round trip.
 
@@ -71,3 +96,9 @@ class LedgerSnapshot:
     dead_by_cause: Mapping[str, int]
     skipped_by_reason: Mapping[str, int]
     memory_bytes: int
+
+
+def first_score(withscores: Sequence[Any]) -> float:
+    """The score of the first member, whether the client pairs members and scores or not."""
+    first = withscores[0]
+    return float(first[1] if isinstance(first, (tuple, list)) else withscores[1])

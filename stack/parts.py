@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from errors import PartUnavailable
 from settings import Settings, without_password
 from stack import triton, valkey, weaviate
 from stack.launch import Launch
-from stack.ports import LOOPBACK
+from stack.ports import LOOPBACK, PortUse
 
 Report = Callable[[str], None]
 
@@ -84,6 +84,12 @@ def _check_triton(settings: Settings) -> None:
         ) from None
 
 
+def _launch_triton(settings: Settings, installed: triton.TritonInstallation, data: Path) -> Launch:
+    models = required_models(settings)
+    triton.check_models(settings, models)
+    return triton.launch(settings, installed, data, models=models)
+
+
 def triton_ports(settings: Settings) -> dict[str, int]:
     """Every port of the embedded Triton by the setting that moves it."""
     section = settings.triton
@@ -111,9 +117,7 @@ TRITON = Part(
     title="Triton",
     is_external=lambda settings: bool(settings.triton.host),
     install=lambda settings, report: triton.install(settings.paths.cache, report),
-    launch=lambda settings, installed, data: triton.launch(
-        settings, installed, data, models=list(required_models(settings))
-    ),
+    launch=_launch_triton,
     wait_ready=lambda settings, seconds: triton.wait_ready(settings, seconds, models=required_models(settings)),
     check=_check_triton,
     ports=triton_ports,
@@ -140,6 +144,17 @@ PARTS = (VALKEY, TRITON, WEAVIATE)
 def embedded(settings: Settings) -> tuple[Part, ...]:
     """The parts that this stack runs itself."""
     return tuple(part for part in PARTS if not part.is_external(settings))
+
+
+def port_uses(settings: Settings, parts: Collection[Part], roles: Collection[str]) -> Iterator[PortUse]:
+    """Every port that a stack of these parts and roles listens on."""
+    for part in parts:
+        for name, port in part.ports(settings).items():
+            yield PortUse(part.title, name, port, "0.0.0.0" if name in ON_EVERY_INTERFACE else LOOPBACK)
+    if "metrics" in roles:
+        yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", settings.metrics.port, settings.metrics.host)
+    if "flower" in roles:
+        yield PortUse("Flower", "WEAVLOADER_FLOWER_PORT", settings.flower.port, settings.flower.host)
 
 
 def resolved(settings: Settings, data: Path) -> Settings:

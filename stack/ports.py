@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from errors import ConfigurationError
@@ -24,16 +24,24 @@ class PortUse(NamedTuple):
 
 
 def check(uses: Iterable[PortUse]) -> None:
-    """Raises ``ConfigurationError`` naming the port, its setting and who holds it, or the two settings that clash."""
+    """Raises ``ConfigurationError`` with the first of the ``problems``."""
+    for _, why in problems(uses):
+        raise ConfigurationError(why)
+
+
+def problems(uses: Iterable[PortUse]) -> Iterator[tuple[PortUse, str]]:
+    """What cannot be listened on: naming the port, its setting and who holds it, or the two settings that clash."""
     taken: dict[int, PortUse] = {}
     for use in uses:
         if other := taken.get(use.port):
-            raise ConfigurationError(
-                f"{other.setting} ({other.part}) and {use.setting} ({use.part}) are both port {use.port}: change one"
+            yield (
+                use,
+                f"{other.setting} ({other.part}) and {use.setting} ({use.part}) are both port {use.port}: change one",
             )
+            continue
         taken[use.port] = use
         if why := _why_not(use):
-            raise ConfigurationError(why)
+            yield use, why
 
 
 def _why_not(use: PortUse) -> str | None:

@@ -64,6 +64,14 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 def holder(port: int) -> str:
     """Who listens on the TCP port, as far as this user may know: ``the process 12 (redis-server)``, or ''."""
+    pid = holder_pid(port)
+    with suppress(OSError):
+        return f"the process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})" if pid else ""
+    return ""
+
+
+def holder_pid(port: int) -> int:
+    """The process that listens on the TCP port, as far as this user may know; else 0."""
     sockets = set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
@@ -76,5 +84,5 @@ def holder(port: int) -> str:
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(OSError):
                     if str(link.readlink()) in sockets:
-                        return f"the process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
-    return ""
+                        return pid
+    return 0

@@ -54,7 +54,7 @@ def install(cache: Path, report: Callable[[str], None]) -> TritonInstallation:
     Raises ``ConfigurationError`` when this machine's Python lacks its shared library or ``venv``, and
     ``PartUnavailable`` when the packages cannot be had.
     """
-    libpython = _find_libpython()
+    libpython = find_libpython()
     pins = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     venv = cache / f"triton-{_PYTHON}-{pins}"
     marker = venv / "complete"
@@ -68,6 +68,11 @@ def install(cache: Path, report: Callable[[str], None]) -> TritonInstallation:
     return TritonInstallation(venv, libpython)
 
 
+def shm_prefix(data: Path) -> str:
+    """What the names of the server's shared-memory regions begin with: one per data folder, for the guard to remove."""
+    return f"weavloader-{_short_hash(data)}-"
+
+
 def launch(
     settings: Settings, installed: TritonInstallation, data: Path, models: Sequence[str] | None = None
 ) -> Launch:
@@ -77,15 +82,14 @@ def launch(
     unloaded and loaded again.
     """
     section = settings.triton
-    # One per data folder: the guard removes every region that begins with it.
-    shm_prefix = f"weavloader-{_short_hash(data)}-"
+    prefix = shm_prefix(data)
     options = {
         "id": _server_id(settings),
         "model-repository": str(section.repository),
         "model-control-mode": "explicit",
         "disable-auto-complete-config": None,
         "backend-directory": str(_backend_folder(installed, data)),
-        "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
+        "backend-config": f"python,shm-region-prefix-name={prefix}",
         "grpc-address": LOOPBACK,
         "grpc-port": str(section.port),
         "http-address": LOOPBACK,
@@ -97,13 +101,7 @@ def launch(
     }
     argv = [str(installed.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver")]
     argv += [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
-    for name in _models(settings, models):
-        if not (section.repository / name / "config.pbtxt").is_file():
-            raise ConfigurationError(
-                f"there is no model {name!r} in the model repository {section.repository}: name another in"
-                " WEAVLOADER_CAPTIONER or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
-            )
-        argv.append(f"--load-model={name}")
+    argv += [f"--load-model={name}" for name in _models(settings, models)]
     libraries = [installed.packages / "nvidia_pytriton.libs", installed.libpython]
     environment = {
         # The backend's embedded interpreter finds its packages through the first python3 on PATH.
@@ -114,7 +112,7 @@ def launch(
         "TOKENIZERS_PARALLELISM": "false",
         **_MALLOC,
     }
-    return Launch(tuple(argv), environment, shm_prefix)
+    return Launch(tuple(argv), environment, prefix)
 
 
 def wait_ready(settings: Settings, deadline_seconds: float, models: Sequence[str] | None = None) -> None:
@@ -156,6 +154,17 @@ def _get(url: str) -> bytes:
     with opener.open(url, timeout=5) as answer:
         body: bytes = answer.read()
         return body
+
+
+def check_models(settings: Settings, models: Sequence[str]) -> None:
+    """Return when the model repository has them all. Raises ``ConfigurationError`` naming the first that it has not."""
+    repository = settings.triton.repository
+    for name in models:
+        if not (repository / name / "config.pbtxt").is_file():
+            raise ConfigurationError(
+                f"there is no model {name!r} in the model repository {repository}: name another in WEAVLOADER_CAPTIONER"
+                " or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
+            )
 
 
 def _models(settings: Settings, models: Sequence[str] | None) -> Sequence[str]:
@@ -228,8 +237,11 @@ def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
 
 
-def _find_libpython() -> Path | None:
-    """The folder of this Python's shared library, or None where the loader finds it by itself."""
+def find_libpython() -> Path | None:
+    """The folder of this Python's shared library, or None where the loader finds it by itself.
+
+    Raises ``ConfigurationError`` when there is none.
+    """
     name = f"libpython{_PYTHON}.so.1.0"
     for folder in (sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"):
         if folder and (Path(folder) / name).exists():

@@ -22,8 +22,8 @@ from stack.folders import plain_for_shell, private_folder
 from stack.guard import remove_shared_memory
 from stack.installing import install_parts
 from stack.launch import Launch
-from stack.parts import ON_EVERY_INTERFACE, PARTS, Part, Report, embedded, resolved
-from stack.ports import LOOPBACK, PortUse, check
+from stack.parts import PARTS, Part, Report, embedded, port_uses, resolved
+from stack.ports import check
 from stack.processes import belonging, end
 from stack.supervisor import ProcessState, Supervisor, last_line
 
@@ -98,7 +98,7 @@ class Stack:
         self.settings = resolved(self.given, self._data)
         end(belonging(self._data), 2)
         launches = {part: self._launch(part, installed[part.name]) for part in own}
-        check(self._ports(own))
+        check(port_uses(self.given, own, self._roles))
         self._shm_prefixes = [launch.shm_prefix for launch in launches.values() if launch.shm_prefix]
 
         self._supervisor = supervisor = Supervisor(self._data)
@@ -222,15 +222,6 @@ class Stack:
             settings, folder = plain_for_shell(self.given, self._data)
             return part.launch(settings, installed, folder)
         return part.launch(self.given, installed, self._data / part.name)
-
-    def _ports(self, own: Sequence[Part]) -> Iterator[PortUse]:
-        for part in own:
-            for name, port in part.ports(self.given).items():
-                yield PortUse(part.title, name, port, "0.0.0.0" if name in ON_EVERY_INTERFACE else LOOPBACK)
-        if "metrics" in self._roles:
-            yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", self.given.metrics.port, self.given.metrics.host)
-        if "flower" in self._roles:
-            yield PortUse("Flower", "WEAVLOADER_FLOWER_PORT", self.given.flower.port, self.given.flower.host)
 
     @contextmanager
     def _becoming_ready(self, parts: Sequence[Part]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from weaviate.classes.query import Filter, MetadataQuery
 from weaviate.collections.collection import CollectionAsync
 
 from records import ImageRecord, Vector
-from store.objects import RECORDED, record_of
+from store.objects import RECORDED, is_uuid, record_of
 from store.schema import VECTOR
 
 T = TypeVar("T")
@@ -39,13 +39,24 @@ class StoredObject:
 
 
 class Reading(ABC):
-    """The part of ``WeaviateStore`` that an audit needs; the errors are the same. Where there is no collection, nothing
-    is found. Memory stays within a page, whatever the store holds.
+    """The part of ``WeaviateStore`` that reads objects back; the errors are the same.
+
+    Where there is no collection, nothing is found. Memory stays within a page, whatever the store holds.
     """
 
     @abstractmethod
     async def _read(self, operation: str, ask: Callable[[Collection], Awaitable[T]]) -> T | None:
         """The collection's answer; None where there is no collection."""
+
+    async def vector_of(self, id: str) -> Vector | None:
+        """float32[D] of unit length of an image's id, or None."""
+        if not is_uuid(id):
+            return None
+        found = await self._read(
+            "get", lambda there: there.query.fetch_object_by_id(id, include_vector=[VECTOR], return_properties=[])
+        )
+        values = found.vector.get(VECTOR) if found else None
+        return np.asarray(values, dtype=np.float32) if values else None
 
     async def in_range(self, since: datetime, until: datetime) -> AsyncIterator[list[StoredObject]]:
         """The objects captured in the range (both ends count), in pages by the time of capture.

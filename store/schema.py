@@ -129,12 +129,24 @@ async def exists(
     client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
 ) -> bool:
     """Whether the collection is there, be it of an older version. It changes nothing, and raises as ``ensure`` does."""
+    return await _found(client, name, address, migrations) is not None
+
+
+async def described(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> str:
+    """The server's version and the collection's schema, in words; as ``exists`` otherwise."""
+    server = f"version {(await client.get_meta()).get('version', 'unknown')}"
+    version, newest = await _found(client, name, address, migrations), migrations[-1].version
+    if version is None:
+        return f"{server}, no collection {name} yet: the first landing makes it"
+    older = "" if version == newest else f" of {newest}: the next landing migrates it"
+    return f"{server}, collection {name} of schema {version}{older}"
+
+
+async def _found(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> int | None:
+    """The version of the collection that is there, None where none is."""
     _check_name(name)
     config = await _config(client, name)
-    if config is None:
-        return False
-    _verify(config, address, migrations)
-    return True
+    return None if config is None else _verify(config, address, migrations)
 
 
 def _check_name(name: str) -> None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from errors import PartUnavailable, PermanentError, WeavloaderError
-from records import AuditCounts, ImageRecord, format_timestamp, image_id, parse_timestamp
+from records import (
+    AuditCounts,
+    Caption,
+    ImageRecord,
+    Made,
+    ModelIdentity,
+    Outputs,
+    format_timestamp,
+    image_id,
+    parse_timestamp,
+)
 
 RECORD = ImageRecord(
     id=image_id("sage", "https://example.org/a.jpg"),
@@ -89,6 +100,34 @@ def test_the_difference_is_what_is_nowhere() -> None:
     counts = AuditCounts(seen=10, pending=1, leased=2, landed=3, dead=1, skipped=1)
     assert counts.difference == 2
     assert counts.to_json()["difference"] == 2
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        (ModelIdentity("a", "1", "p"), True),
+        (ModelIdentity("a", "", "p"), True),  # a process that has not heard of it yet
+        (ModelIdentity("a", "2", "p"), False),
+        (ModelIdentity("b", "1", "p"), False),
+        (ModelIdentity("a", "1", "q"), False),
+        (ModelIdentity("a", "", "q"), False),
+    ],
+)
+def test_another_model_version_or_prompt_would_make_another_output(now: ModelIdentity, same: bool) -> None:
+    assert ModelIdentity("a", "1", "p").is_still(now) is same
+
+
+def test_with_the_caption_goes_its_vector() -> None:
+    captioner, embedder = ModelIdentity("a", "1"), ModelIdentity("e", "1")
+    vector = Made(np.ones(1, np.float32), embedder)
+    outputs = Outputs(caption=Made(Caption("a"), captioner), image_vector=vector, text_vector=vector)
+    outputs.forget_other_models(captioner, embedder)
+    assert outputs.of_models
+    assert outputs.text_vector is vector
+    outputs.forget_other_models(ModelIdentity("b", "1"), embedder)
+    assert (outputs.caption, outputs.image_vector, outputs.text_vector) == (None, vector, None)
+    outputs.forget_other_models(captioner, ModelIdentity("f", "1"))
+    assert not outputs.of_models
 
 
 def test_errors_travel_between_processes() -> None:

@@ -5,5 +5,8 @@ if not owned(id, ARGV[2]) then
 end
 local since = call('HGET', image(id), 'died')
 finish(id, 'd')
+if ARGV[5] ~= 'transient' then -- such a letter is soon tried again by itself
+  drop_outputs(id)
+end
 keep_letter(id, ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], since)
 return 1

@@ -11,6 +11,9 @@ local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 
 -- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards.
 local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead'}
 
+-- Images whose outputs are kept, by the time until which they are.
+local OUTPUTS = PREFIX .. 'outputs'
+
 local call = redis.call
 
 local function image(id)
@@ -59,6 +62,17 @@ end
 local function enqueue_again(id, record, at)
   enqueue(id, record, at)
   call('HSET', image(id), 'again', 1)
+end
+
+-- What an image's stages made in an attempt that failed.
+local function outputs(id)
+  return OUTPUTS .. ':' .. id
+end
+
+local function drop_outputs(id)
+  if call('DEL', outputs(id)) == 1 then
+    call('ZREM', OUTPUTS, id)
+  end
 end
 
 -- Ends a leased image.

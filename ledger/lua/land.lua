@@ -4,5 +4,6 @@ if not owned(id, ARGV[2]) then
   return 0
 end
 finish(id, 'l')
+drop_outputs(id)
 call('HINCRBY', COUNTS, 'landed', 1)
 return 1

@@ -1,4 +1,4 @@
--- ARGV: id, record, lease in seconds, owner   Returns {token, attempt, deaths} or {why not}.
+-- ARGV: id, record, lease in seconds, owner   Returns {token, attempt, deaths, outputs kept (0 or 1)} or {why not}.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
@@ -16,7 +16,7 @@ elseif state == 'waiting' then
   return {'waiting'}
 elseif state == 'leased' then
   if now[2] == owner then
-    return {tonumber(now[5]), attempts + 1, deaths}
+    return {tonumber(now[5]), attempts + 1, deaths, call('EXISTS', outputs(id))}
   end
   if tonumber(call('ZSCORE', LEASED, id) or 0) > at then
     return {'leased'}
@@ -38,4 +38,4 @@ call('SET', TOKEN, token)
 call('HDEL', image(id), 'reason')
 call('HSET', image(id), 'state', 'leased', 'token', token, 'owner', owner)
 call('ZADD', LEASED, at + seconds, id)
-return {tonumber(token), attempts + 1, deaths}
+return {tonumber(token), attempts + 1, deaths, call('EXISTS', outputs(id))}

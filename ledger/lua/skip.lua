@@ -4,6 +4,7 @@ if not owned(id, ARGV[2]) then
   return 0
 end
 finish(id, 's')
+drop_outputs(id)
 call('HINCRBY', COUNTS, 'skipped', 1)
 call('HINCRBY', COUNTS, 'skipped:' .. ARGV[3], 1)
 return 1

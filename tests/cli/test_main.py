@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "replay", "search", "similar", "status", "audit", "dlq", "config", "env"),
+    *("demo", "up", "setup", "replay", "search", "similar", "status", "doctor", "audit", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower"),
 )
 
@@ -35,7 +35,7 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
     assert "0 done, 1 failed, 2 wrong usage, 3 a part is not reachable, 4" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "dlq list", "dlq show", "dlq replay"])
+@pytest.mark.parametrize("command", [*COMMANDS, "dlq list", "dlq show", "dlq stats", "dlq replay", "dlq discard"])
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.returncode == 0

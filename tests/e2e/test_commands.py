@@ -133,6 +133,31 @@ def test_status_finds_a_part_that_is_down_and_says_so(landed: House, free_port: 
     assert str(free_port) in triton["detail"]
 
 
+def test_doctor_finds_nothing_wrong_with_a_running_stack(landed: House) -> None:
+    found = landed.json("doctor")
+    checks = {check["name"]: check for check in found["checks"]}
+    assert found["ok"]
+    assert {name: check["detail"] for name, check in checks.items() if check["state"] == "wrong"} == {}
+    assert checks["ports"]["detail"].endswith("are held by the running stack")
+    assert re.search(
+        r"version \d+\.\d+.*, collection HybridSearchExample of schema \d", checks["weaviate schema"]["detail"]
+    )
+    asked = ("redis", "clocks", "triton captioner", "triton embedder", "triton canary", "weaviate", "fork safety")
+    roles = ("processor", "moderator", "cleaner", "scheduler", "stream", "metrics", "flower")
+    assert {checks[name]["state"] for name in (*asked, *roles)} == {"ok"}
+
+
+def test_doctor_finds_a_model_that_the_server_does_not_have(landed: House) -> None:
+    values = json.loads((landed.data / "run" / "stack.json").read_text())["values"]
+    given = {"TRITON_HOST": "127.0.0.1", "TRITON_PORT": values["TRITON_PORT"]}
+    done = landed.run("doctor", "--json", **given, WEAVLOADER_CAPTIONER="no_such_model")
+    assert done.returncode == 1
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["triton captioner"]["state"] == "wrong"
+    assert "WEAVLOADER_CAPTIONER" in checks["triton captioner"]["detail"]
+    assert checks["triton embedder"]["state"] == "ok"
+
+
 def test_metrics_health_and_ready_answer(landed: House) -> None:
     port = landed.environment["WEAVLOADER_METRICS_PORT"]
 

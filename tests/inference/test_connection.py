@@ -19,7 +19,7 @@ import tritonclient.grpc.aio
 import tritonclient.utils
 
 from errors import ConfigurationError, PartUnavailable, TransientError
-from inference import TritonConnection, canary, open_captioner, open_embedder
+from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder
 from inference.connection import SDK_ERRORS, STATUS_MEANING, translate
 from inference.contract import bad_answer
 from inference.vectors import VectorReader, fuse
@@ -139,6 +139,21 @@ async def test_a_busy_model_on_a_live_server_is_busy_not_down(
     found = await canary(connection, *models, deadline_seconds=0.3)
     assert found.ok
     assert found.detail.startswith("busy")
+
+
+async def test_a_models_contract_is_told_without_an_inference(
+    triton_server: Triton, connection: TritonConnection, observed: Observed
+) -> None:
+    section = triton_server.model_copy(update={"captioner": "plain_captioner"})
+    fitting = await contract_state(connection, open_captioner(section, connection))
+    assert fitting.ok
+    assert "plain_captioner takes image BYTES and gives caption BYTES" in fitting.detail
+    other = triton_server.model_copy(update={"captioner": "plain_embedder"})
+    found = await contract_state(connection, open_captioner(other, connection))
+    assert not found.ok
+    assert "does not speak the contract" in found.detail
+    assert "WEAVLOADER_CAPTIONER" in found.detail
+    assert observed.calls == []
 
 
 def test_a_connection_serves_one_event_loop_after_another(triton_server: Triton) -> None:

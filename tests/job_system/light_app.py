@@ -27,9 +27,14 @@ __all__ = ["celery_app"]
 
 class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
-    slow, late, die (at the first attempt), kill (at each)."""
+    slow, late, die (at the first attempt), kill (at each).
 
-    identity = ModelIdentity("light", "1")
+    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away) say how these parts are, and
+    ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
+    ``test:texts`` count the models' work.
+    """
+
+    identity = ModelIdentity("light", "1", os.environ.get("TEST_PROMPT", ""))
 
     def __init__(self, url: str) -> None:
         self._log = redis.Redis.from_url(url)
@@ -65,18 +70,35 @@ class LightPorts:
         return Picture(data, "JPEG", 1, 1, 1, "0" * 64, data)
 
     async def caption(self, picture: Picture) -> Caption:
-        return Caption("a caption")
+        self._model_works("test:captioned", picture.data)
+        return Caption(f"a caption of {picture.data.decode()}")
 
     async def embed_image(self, picture: Picture) -> Vector:
+        self._model_works("test:embedded", picture.data)
         return np.ones(1, np.float32)
 
     async def embed_text(self, text: str) -> Vector:
+        self._model_works("test:texts", text.rpartition(" ")[2].encode())
         return np.ones(1, np.float32)
+
+    def _model_works(self, key: str, image: bytes) -> None:
+        if self._log.get("test:models") == b"away":
+            raise PartUnavailable("triton", "the model server is away")
+        self._log.hincrby(key, image.decode(), 1)
 
     def fuse(self, image: Vector, text: Vector) -> Vector:
         return image
 
     async def land(self, image: IndexedImage) -> None:
+        store = self._log.get("test:store")
+        if store == b"away":
+            raise PartUnavailable("weaviate", "the store is away")
+        if store == b"deadly":
+            os._exit(9)
+        if store == b"stuck":
+            await asyncio.sleep(60)
+        if self._log.hincrby("test:store_failures", image.record.id, -1) >= 0:
+            raise TransientError("the store stutters", cause="store_error")
         self._log.hincrby("test:landed", image.record.id, 1)
 
 

@@ -12,10 +12,11 @@ import pytest
 from celery import Celery
 
 from errors import PartUnavailable
+from job_system.inspection import LivingRoles
 from job_system.monitor import poll_sources
 from job_system.publish import publish_records
 from job_system.stream import Stream
-from ledger import Ledger
+from ledger import Lease, Ledger
 from records import ImageRecord, Page, SourceAddress
 from settings import Monitor, Sage, Settings
 from sources import Poller
@@ -182,6 +183,48 @@ def test_of_a_paused_source_one_new_image_is_taken_now_and_then(
     ledger.sources.resume("sage")
     assert rounds()["sources"]["sage"]["new"] == 0
     assert ledger.cursor("sage") is not None
+
+
+def test_a_backlog_holds_the_sources_until_a_tenth_of_it_is_worked_off_and_nothing_is_lost(
+    sage: LocalSage, ledger: Ledger, app: Celery
+) -> None:
+    now = time.time_ns()
+    for number in range(10):
+        sage.upload(f"/{number}.jpg", now - (60 + number) * SECOND)
+    rounds = Rounds(ledger, app, sage.cloud)
+    rounds.section = Monitor(timeout=5, high_water=10)
+    assert rounds()["sources"]["sage"]["new"] == 10
+    sage.upload("/late.jpg", now)
+    cursor = ledger.cursor("sage")
+
+    def work_off(number: int) -> None:
+        lease = ledger.lease(record_of[f"{number}.jpg"])
+        assert isinstance(lease, Lease)
+        ledger.land(lease)
+
+    page = rounds.poll(sage.cloud, now - 300 * SECOND)
+    record_of = {record.url.rpartition("/")[2]: record for record in page.records}
+    polled = len(rounds.polled)
+    held = rounds()
+    why = "backlog of 10 images, WEAVLOADER_HIGH_WATER is 10"
+    assert held == {"sources": {"sage": NOTHING | {"held": why}}, "busy": True, "behind": False}
+    assert ledger.polls()["sage"]["held"] == why
+    ledger.beat("stream@host:1", 60)
+    assert LivingRoles(ledger).state("stream").detail == f"1 alive; sage waits: {why}"
+    work_off(0)
+    assert "held" in rounds()["sources"]["sage"], "nine are left: it must sink below nine tenths"
+    assert len(rounds.polled) == polled
+    assert ledger.cursor("sage") == cursor
+    work_off(1)
+    assert rounds()["sources"]["sage"] == NOTHING | {"found": 11, "new": 1}
+    assert LivingRoles(ledger).state("stream").detail == "1 alive"
+
+
+def test_without_a_high_water_mark_nothing_is_held(sage: LocalSage, ledger: Ledger, app: Celery) -> None:
+    sage.upload("/1.jpg", time.time_ns() - SECOND)
+    rounds = Rounds(ledger, app, sage.cloud)
+    rounds.section = Monitor(timeout=5, high_water=0)
+    assert [rounds()["sources"]["sage"]["new"] for _ in range(2)] == [1, 0]
 
 
 def test_a_queue_that_is_away_does_not_move_the_cursor(sage: LocalSage, ledger: Ledger, app: Celery) -> None:

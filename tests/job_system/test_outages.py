@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from errors import ConfigurationError, PartUnavailable, TransientError
-from job_system.outages import TRIAL_SECONDS, Outages
+from job_system.outages import LANDING_PARTS, TRIAL_SECONDS, Outages
 
 AWAY = PartUnavailable("triton", "Triton is away", cause="gone")
 
@@ -61,6 +61,13 @@ def test_the_first_that_lands_lets_all_go_on(outages: Outages) -> None:
     outages.failed(AWAY)
     outages.succeeded()
     assert not refused(outages)
+
+
+def test_a_job_that_needs_no_models_does_not_wait_for_them_and_says_nothing_of_them(outages: Outages) -> None:
+    outages.failed(AWAY)
+    outages.check(LANDING_PARTS)
+    outages.succeeded(LANDING_PARTS)
+    assert refused(outages)
 
 
 @pytest.mark.parametrize(

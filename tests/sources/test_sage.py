@@ -285,7 +285,7 @@ class TestAfterAGap:
         assert page.reached_ns > NOW - 24 * HOUR + self.OVERLAP
 
     def test_what_may_still_come_late_is_in_no_complete_window(self, sage: LocalSage) -> None:
-        page = poller().poll(sage.cloud, NOW - WINDOW_NS - 2 * self.OVERLAP + 60 * 10**9)
+        page = poller().poll(sage.cloud, time.time_ns() - WINDOW_NS - 2 * self.OVERLAP + 60 * 10**9)
         assert page.complete_ns is None
         assert "end" not in sage.seen[0].body
 

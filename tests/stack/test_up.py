@@ -139,8 +139,22 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert f"WEAVLOADER_DATA_DIR={tmp_path / 'data'} cannot be used: Not a directory" in text
 
 
-def test_a_part_that_ends_at_its_start_is_told_by_its_own_last_line(held_stack: HeldStack) -> None:
+def test_a_model_that_the_repository_has_not_is_named_before_anything_starts(held_stack: HeldStack) -> None:
     held_stack.environment["WEAVLOADER_LOAD_MODELS"] = "absent"
+    held_stack.begin()
+    until(held_stack.ended, 60, "ended")
+    assert held_stack.process is not None
+    assert held_stack.process.returncode == 4
+    assert "there is no model 'absent' in the model repository" in held_stack.text()
+    assert "starting Triton" not in held_stack.text()
+
+
+def test_a_part_that_ends_at_its_start_is_told_by_its_own_last_line(held_stack: HeldStack, tmp_path: Path) -> None:
+    broken = tmp_path / "models" / "broken"
+    (broken / "1").mkdir(parents=True)
+    (broken / "config.pbtxt").write_text('name: "broken"\nbackend: "no_such_backend"\n')
+    held_stack.environment["WEAVLOADER_MODEL_REPOSITORY"] = str(broken.parent)
+    held_stack.environment["WEAVLOADER_LOAD_MODELS"] = "broken"
     held_stack.begin()
     until(held_stack.ended, 60, "ended")
     assert held_stack.process is not None

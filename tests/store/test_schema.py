@@ -177,3 +177,22 @@ async def test_reading_a_collection_that_is_not_ours_is_refused_too(
 async def test_a_name_that_cannot_be_a_collections_is_refused(collection: Weaviate):
     with pytest.raises(ConfigurationError, match="WEAVLOADER_COLLECTION='two words'"):
         await WeaviateStore.open(collection.model_copy(update={"collection": "two words"}))
+
+
+async def test_the_schema_is_described_and_left_as_it_is(collection: Weaviate):
+    name, (first, *_) = collection.collection, schema.MIGRATIONS
+    newest = schema.MIGRATIONS[-1].version
+    store, older = WeaviateStore(collection), WeaviateStore(collection, migrations=(first,))
+    try:
+        missing = await store.schema()
+        assert missing.startswith("version 1.")
+        assert missing.endswith(f"no collection {name} yet: the first landing makes it")
+        await older.ready()
+        assert (await store.schema()).endswith(
+            f"collection {name} of schema 1 of {newest}: the next landing migrates it"
+        )
+        await store.ready()
+        assert (await store.schema()).endswith(f"collection {name} of schema {newest}")
+    finally:
+        await store.close()
+        await older.close()

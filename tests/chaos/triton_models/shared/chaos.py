@@ -50,6 +50,9 @@ class Chaos:
             if self.control.strikes("error", item.number):
                 raise ValueError(f"this model was told to fail at {item}")
 
+    def _misshapen(self, request):
+        return sum(self.control.strikes("shape", item.number) for item in request) > 0  # each is counted
+
     def garbage(self):
         """A different one each time."""
         self._spoilt += 1
@@ -90,7 +93,7 @@ class Captioner(Chaos):
             self.garbage() if self.control.strikes("garbage", item.number) else text
             for item, text in zip(request, texts, strict=True)
         ]
-        if any([self.control.strikes("shape", item.number) for item in request]):  # a list: each is counted
+        if self._misshapen(request):
             texts = [[text, text] for text in texts]
         return [strings("caption", texts, len(request)), strings("keywords", [word.encode() for word in words])]
 
@@ -109,7 +112,7 @@ class Embedder(Chaos):
                 row[-1] = np.nan
             if self.control.strikes("garbage", item.number):
                 row[:] = 0
-        if any([self.control.strikes("shape", item.number) for item in request]):  # a list: each is counted
+        if self._misshapen(request):
             vectors = vectors.reshape(len(request), 2, DIMENSIONS // 2)
         pictures = np.array([item.is_picture for item in request]).reshape(-1, *(1,) * (vectors.ndim - 1))
         return [

@@ -125,3 +125,10 @@ def test_a_control_file_that_is_no_json_changes_nothing(server: Triton) -> None:
     file.write_text("{")
     os.utime(file, ns=(0, 0))
     assert np.isnan(embedded(server, 2)).any()
+
+
+def test_without_a_control_file_they_behave(server: Triton) -> None:
+    control(server, nan=[2])
+    assert np.isnan(embedded(server, 2)).any()
+    (server.repository / "control.json").unlink()
+    np.testing.assert_array_equal(embedded(server, 2), [vector_of(2)])

@@ -23,14 +23,16 @@ class Control:
         self._counts = {}
 
     def refresh(self):
-        """Read the file where it is new."""
+        """Read the file where it is new; without one nothing is out of the ordinary."""
         try:
             status = self._file.stat()
             seen = status.st_mtime_ns, status.st_ino
             if seen == self._seen:
                 return
             document = json.loads(self._file.read_text())
-        except (OSError, ValueError):  # none yet, or it is being written: what held before holds
+        except FileNotFoundError:
+            seen, document = None, {}
+        except ValueError:  # it is being written: what held before holds
             return
         self._seen = seen
         self._values = {**document, **document.get(self._model, {})}

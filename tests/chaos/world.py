@@ -221,8 +221,12 @@ class World:
         """Start a role as ``main.py`` runs it; with failure points armed when ``points`` names some."""
         command = (sys.executable, "-c", _ARMED, name) if points else (sys.executable, "main.py", name)
         armed = {"CHAOS_POINTS": points} if points else {}
+        return self.start(name, *command, **armed, **environment)
+
+    def start(self, name: str, *command: str, **environment: str) -> RoleProcess:
+        """Start another command that plays the role of this name."""
         # Under the guard, so that no role outlives this process.
-        started = self._commands.start(*Launch(command).guarded, **self.environment, **armed, **environment)
+        started = self._commands.start(*Launch(command).guarded, **{**self.environment, **environment})
         process = RoleProcess(name, started)
         self.processes.append(process)
         return process

@@ -39,15 +39,8 @@ _RIGHT = 0.999  # cosine of the stored vector and the one that the models make o
 _WORDS_SAMPLE = 20
 
 
-class Attempted(Protocol):
-    """One image that was put into the stream."""
-
-    @property
-    def number(self) -> int: ...
-
-
 class Checked(Protocol):
-    """What of a world is looked at. ``attempted`` are all images that were put into its stream, by id."""
+    """What of a world is looked at. ``attempted`` are all images that were put into its stream: id to number."""
 
     @property
     def settings(self) -> Settings: ...
@@ -56,7 +49,7 @@ class Checked(Protocol):
     def ledger(self) -> Ledger: ...
 
     @property
-    def attempted(self) -> Mapping[str, Attempted]: ...
+    def attempted(self) -> Mapping[str, int]: ...
 
     def calls(self, model: str) -> Counter[int]: ...
 
@@ -129,7 +122,7 @@ def check(world: Checked) -> Tally:
                 found.lose(image, f"in the store, but not found by its own vector (ledger: {state})")
             elif image in wordless:
                 found.lose(image, f"in the store, but not found by its caption's words (ledger: {state})")
-            elif np.dot(by_id[image], vector_of(attempted[image].number)) < _RIGHT:
+            elif np.dot(by_id[image], vector_of(attempted[image])) < _RIGHT:
                 found.lose(image, "in the store, but its vector is not its picture's")
             if image in letters or state in ("dead", "skipped"):
                 found.duplicate(image, f"in the store, and {state} by the ledger")
@@ -162,7 +155,7 @@ def check(world: Checked) -> Tally:
     )
 
 
-def _look_for_copies(stored: Mapping[str, _Stored], attempted: Mapping[str, Attempted], found: _Findings) -> None:
+def _look_for_copies(stored: Mapping[str, _Stored], attempted: Mapping[str, int], found: _Findings) -> None:
     """One object a picture: by its link, and by the number that the model read in it."""
     for name in ("link", "number"):
         holders: defaultdict[Any, list[str]] = defaultdict(list)
@@ -175,8 +168,8 @@ def _look_for_copies(stored: Mapping[str, _Stored], attempted: Mapping[str, Atte
     for image, item in stored.items():
         if image not in attempted:
             found.lines.append(f"stranger {image}: nobody attempted it ({item.link})")
-        elif item.number not in (None, attempted[image].number):
-            found.lose(image, f"its object shows picture {item.number} instead of {attempted[image].number}")
+        elif item.number not in (None, attempted[image]):
+            found.lose(image, f"its object shows picture {item.number} instead of {attempted[image]}")
 
 
 def _compare_audit(ledger: Ledger, places: Counter[str], strangers: set[str], found: _Findings) -> None:

@@ -17,7 +17,6 @@ from records import DeadLetter, ImageRecord, IndexedImage
 from settings import Settings, Weaviate
 from tests.chaos.checker import Tally, check
 from tests.chaos.pictures import caption_of, vector_of
-from tests.chaos.world import Attempt
 from tests.fixtures.redis import Valkey
 from tests.store.images import image
 
@@ -30,7 +29,7 @@ class World:
 
     settings: Settings
     ledger: Ledger
-    attempted: dict[str, Attempt] = field(default_factory=dict)
+    attempted: dict[str, int] = field(default_factory=dict)
 
     def calls(self, model: str) -> Counter[int]:
         return Counter(range(COUNT))
@@ -89,11 +88,7 @@ def world(collection: Weaviate, ledger: Ledger, valkey: Valkey) -> World:
     dead, skipped = images[10].record, images[11].record
     assert ledger.bury(leased(ledger, dead), letter(dead, "image_empty"))
     assert ledger.skip(leased(ledger, skipped), "protected")
-    return World(Settings(weaviate=collection), ledger, {item.record.id: attempt(at) for at, item in enumerate(images)})
-
-
-def attempt(number: int) -> Attempt:
-    return Attempt(id_of(number), number, image(number).record.url)
+    return World(Settings(weaviate=collection), ledger, {item.record.id: at for at, item in enumerate(images)})
 
 
 def id_of(number: int) -> str:
@@ -108,7 +103,7 @@ def test_what_is_where_it_should_be_is_clean(world: World) -> None:
 
 
 def test_an_image_of_which_nobody_knows_is_lost(world: World) -> None:
-    world.attempted["00000000-0000-4000-8000-000000000000"] = attempt(99)
+    world.attempted["00000000-0000-4000-8000-000000000000"] = 99
     tally = check(world)
     assert (tally.lost, tally.landed, tally.clean) == (1, 10, False)
     assert "nowhere" in tally.findings[0]
@@ -117,7 +112,7 @@ def test_an_image_of_which_nobody_knows_is_lost(world: World) -> None:
 def test_an_image_that_the_ledger_only_claims_to_have_landed_is_lost(world: World) -> None:
     claimed = picture(20)
     claim(world.ledger, claimed)
-    world.attempted[claimed.record.id] = attempt(20)
+    world.attempted[claimed.record.id] = 20
     tally = check(world)
     assert (tally.lost, tally.landed, tally.difference, tally.clean) == (1, 10, 0, False)
 
@@ -127,7 +122,7 @@ def test_an_object_that_vector_search_does_not_find_is_lost(world: World, sdk: w
     there = sdk.collections.use(world.settings.weaviate.collection)
     there.data.insert({"link": bare.url, "caption": caption_of(21), "timestamp": bare.timestamp}, uuid=bare.id)
     claim(world.ledger, picture(21))
-    world.attempted[bare.id] = attempt(21)
+    world.attempted[bare.id] = 21
     tally = check(world)
     assert (tally.lost, tally.landed) == (1, 10)
     assert "vector" in " ".join(tally.findings)
@@ -165,7 +160,7 @@ def test_a_dead_image_whose_letter_is_gone_is_lost(world: World, valkey: Valkey)
 def test_an_image_on_its_way_is_pending_and_not_lost(world: World) -> None:
     waiting = picture(30)
     world.ledger.record([waiting.record])
-    world.attempted[waiting.record.id] = attempt(30)
+    world.attempted[waiting.record.id] = 30
     tally = check(world)
     assert (tally.pending, tally.lost, tally.clean) == (1, 0, False)
 

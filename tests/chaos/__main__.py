@@ -1,6 +1,8 @@
 """`python -m tests.chaos [CASE …] [--list] [--only-short] [--long] [--keep]`
 
 Runs all cases but the long ones unless some are named. Exit code 1 when a case fails; a failed case's folder stays.
+A whole run (of all cases, or with --long of all long ones) writes results/latest.json and the table of
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def main() -> int:
             marks = ", ".join(word for word in ("short", "long", "root") if getattr(case, word))
             print(f"{case.name:<32} {case.text}{f' [{marks}]' if marks else ''}")
         return 0
-    return _run(chosen, options.keep)
+    whole = not (options.names or options.only_short)
+    return _run(chosen, options.keep, record=whole)
 
 
 def _chosen(case: Case, options: argparse.Namespace) -> bool:
@@ -48,7 +51,7 @@ def _chosen(case: Case, options: argparse.Namespace) -> bool:
     return options.list or case.long == options.long
 
 
-def _run(chosen: Sequence[Case], keep: bool) -> int:
+def _run(chosen: Sequence[Case], keep: bool, record: bool) -> int:
     began = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="weavloader-chaos-"))
     done: list[Result] = []
@@ -58,7 +61,8 @@ def _run(chosen: Sequence[Case], keep: bool) -> int:
             for case in chosen:
                 done.append(_one(case, work / case.name, shared, keep))
     finally:
-        report.keep(done)
+        if record:
+            report.keep(done)
         if not keep and all(result.ok for result in done):
             shutil.rmtree(work, ignore_errors=True)
         else:

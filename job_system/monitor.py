@@ -18,8 +18,9 @@ log = logs.get(__name__)
 
 #: Records that are written, then published, in one go.
 BATCH = 500
-#: Seconds for which the one who polls holds the lock; it is renewed while it lives.
-LOCK_SECONDS = 30.0
+#: Seconds for which the one who polls holds the lock; it is renewed while it lives, and nobody polls for as long after
+#: its death.
+LOCK_SECONDS = 15.0
 LOCK = "monitor"
 #: Share of the high-water mark to which a backlog must sink before sources are polled again.
 LOW_WATER = 0.9

@@ -221,7 +221,7 @@ def test_an_image_that_kills_its_workers_is_buried_and_takes_no_other_with_it(
 
 
 def test_the_prefork_pool_works_too(commands: Commands, queue: Queue, ledger: Ledger) -> None:
-    process = worker(commands, "--pool", "prefork", "--concurrency", "2")
+    process = worker(commands, "--pool", "processes", "--concurrency", "2")
     queue(*images(20), image("permanent"))
     settled(ledger)
     assert (ledger.audit().landed, ledger.audit().dead) == (20, 1)

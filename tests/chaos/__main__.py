@@ -37,7 +37,7 @@ def main() -> int:
     if options.list:
         for case in chosen:
             marks = ", ".join(word for word in ("short", "long", "root") if getattr(case, word))
-            print(f"{case.name:<32} {case.text}{f' [{marks}]' if marks else ''}")
+            print(f"{case.name:<40} {case.text}{f' [{marks}]' if marks else ''}")
         return 0
     whole = not (options.names or options.only_short)
     return _run(chosen, options.keep, record=whole)

@@ -59,6 +59,7 @@ def case(
     """Register a function of a world as a case; its docstring's first line says what happens in it."""
 
     def register(run: Run) -> Run:
+        assert name.isidentifier(), f"{name!r} is no one word"
         assert name not in _CASES, f"two cases are called {name}"
         assert run.__doc__, f"{name} has no docstring"
         text = run.__doc__.strip().partition("\n\n")[0].replace("\n", " ")

@@ -48,7 +48,7 @@ def line(result: Result) -> str:
 
 def _columns(name: str, counts: Iterable[str], ok: str, seconds: str) -> str:
     numbers = " ".join(f"{count:>{max(len(title), 6)}}" for count, title in zip(counts, COUNTS, strict=True))
-    return f"{name:<32} {numbers} {ok:>6} {seconds:>7}"
+    return f"{name:<40} {numbers} {ok:>6} {seconds:>7}"
 
 
 def markdown(rows: Iterable[dict[str, Any]]) -> str:

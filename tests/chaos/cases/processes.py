@@ -36,7 +36,7 @@ def killed_by_itself(world: World, process: RoleProcess, seconds: float = 60) ->
     assert process.process.returncode == -signal.SIGKILL, process.output()
 
 
-@case("pool child killed")
+@case("pool_child_killed")
 def pool_child(world: World) -> None:
     """Children of a prefork pool are killed one after another; their parent makes new ones."""
     deaths = Deaths(world)
@@ -54,7 +54,7 @@ def pool_child(world: World) -> None:
     assert parent.running, "the pool's parent died with its children"
 
 
-@case("worker killed beside another", short=True)
+@case("worker_killed_beside_another", short=True)
 def worker_beside_another(world: World) -> None:
     """One of two processors is killed: its images go on in the other."""
     deaths = Deaths(world)
@@ -66,7 +66,7 @@ def worker_beside_another(world: World) -> None:
     deaths.note()
 
 
-@case("worker killed alone")
+@case("worker_killed_alone")
 def worker_alone(world: World) -> None:
     """The only processor is killed, and started again."""
     deaths = Deaths(world)
@@ -79,7 +79,7 @@ def worker_alone(world: World) -> None:
         world.role("processor")
 
 
-@case("monitor killed before the cursor moved", most_calls=lambda attempted: attempted)
+@case("monitor_killed_before_the_cursor_moved", most_calls=lambda attempted: attempted)
 def monitor_before_cursor(world: World) -> None:
     """The moderator dies when new records are published and their source's cursor has not moved yet."""
     world.role("stream")
@@ -92,7 +92,7 @@ def monitor_before_cursor(world: World) -> None:
     world.role("moderator")
 
 
-@case("monitor killed before it published", short=True, most_calls=lambda attempted: attempted)
+@case("monitor_killed_before_it_published", short=True, most_calls=lambda attempted: attempted)
 def monitor_before_publish(world: World) -> None:
     """The moderator dies when new records are in the ledger and have no message in the queue."""
     world.role("stream")
@@ -107,7 +107,7 @@ def monitor_before_publish(world: World) -> None:
     world.role("moderator")
 
 
-@case("worker killed before its landings")
+@case("worker_killed_before_its_landings")
 def worker_before_landing(world: World) -> None:
     """Processors die again and again, between the models and the store, or between the store and the ledger."""
     deaths = Deaths(world)
@@ -121,7 +121,7 @@ def worker_before_landing(world: World) -> None:
     world.role("processor")
 
 
-@case("message lost on its way", short=True, most_calls=lambda attempted: attempted + 128)
+@case("message_lost_on_its_way", short=True, most_calls=lambda attempted: attempted + 128)
 def message_lost(world: World) -> None:
     """A processor dies when it has taken a message from the queue and written it nowhere else: the ledger misses it."""
     world.role("moderator")

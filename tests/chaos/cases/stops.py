@@ -28,7 +28,7 @@ def ended(world: World, process: RoleProcess, seconds: float) -> None:
     assert code == 0, f"the {process.role} ended with {code}:\n{process.output()}"
 
 
-@case("rolling restart", most_calls=lambda attempted: attempted)
+@case("rolling_restart", most_calls=lambda attempted: attempted)
 def everything_in_turn(world: World) -> None:
     """SIGTERM of every role in turn, under load and twice: what runs is finished, so that no model is asked again."""
     for role in ROLES:
@@ -40,7 +40,7 @@ def everything_in_turn(world: World) -> None:
         rolling_restart(world)
 
 
-@case("rolling restart amid slow calls", WEAVLOADER_IN_FLIGHT="16", WEAVLOADER_STOP_SECONDS="1")
+@case("rolling_restart_amid_slow_calls", WEAVLOADER_IN_FLIGHT="16", WEAVLOADER_STOP_SECONDS="1")
 def slow_calls(world: World) -> None:
     """Models take longer than a stopping worker waits: its images are handed back, and only their calls repeated."""
     for role in ROLES:

@@ -96,7 +96,7 @@ def model_process(world: World, model: str) -> int:
     raise Failed(f"no process runs {model}")
 
 
-@case("triton down for a minute", most_calls=once_more)
+@case("triton_down_for_a_minute", most_calls=once_more)
 def down_for_a_minute(world: World) -> None:
     """Triton is stopped under load and started again a minute later; meanwhile new images come."""
     begin(world)
@@ -108,7 +108,7 @@ def down_for_a_minute(world: World) -> None:
     world.triton.start()
 
 
-@case("triton killed", most_calls=once_more)
+@case("triton_killed", most_calls=once_more)
 def killed(world: World) -> None:
     """Triton is killed with SIGKILL under load, and started again, twice."""
     begin(world)
@@ -119,7 +119,7 @@ def killed(world: World) -> None:
         world.triton.start()
 
 
-@case("triton 30 times slower", WEAVLOADER_MODEL_TIMEOUT="1")
+@case("triton_30_times_slower", WEAVLOADER_MODEL_TIMEOUT="1")
 def slow(world: World) -> None:
     """The models are 30 times slower for longer than all retries last, so that all but single requests time out."""
     speed = {"base_ms": 20, "per_item_ms": 3}
@@ -131,7 +131,7 @@ def slow(world: World) -> None:
     world.control(**speed)
 
 
-@case("triton stalled", proxied=("triton",), WEAVLOADER_MODEL_TIMEOUT="2")
+@case("triton_stalled", proxied=("triton",), WEAVLOADER_MODEL_TIMEOUT="2")
 def stalled(world: World) -> None:
     """Triton's connections stay open, and for a while nothing comes or goes on them."""
     begin(world)
@@ -141,7 +141,7 @@ def stalled(world: World) -> None:
     world.triton.proxy.mode = "pass"
 
 
-@case("triton half open", proxied=("triton",), WEAVLOADER_MODEL_TIMEOUT="2")
+@case("triton_half_open", proxied=("triton",), WEAVLOADER_MODEL_TIMEOUT="2")
 def half_open(world: World) -> None:
     """The connections to Triton are dead and nobody says so, as after a power cut; new ones would be served."""
     begin(world)
@@ -149,7 +149,7 @@ def half_open(world: World) -> None:
     world.triton.proxy.abandon()
 
 
-@case("triton model process killed", most_calls=lambda attempted: attempted + 2 * IN_FLIGHT)
+@case("triton_model_process_killed", most_calls=lambda attempted: attempted + 2 * IN_FLIGHT)
 def model_process_killed(world: World) -> None:
     """The processes of both models are killed under load, one after the other; Triton goes on calling them READY."""
     world.triton.touched = True
@@ -170,31 +170,31 @@ def spoilt(world: World, kind: str, evidence: str) -> None:
     expect(said(world, evidence), f"no processor said {evidence!r}")
 
 
-@case("triton garbage", **PATIENT)
+@case("triton_garbage", **PATIENT)
 def garbage(world: World) -> None:
     """Three of ten answers are garbage for a while: undecodable, empty or error texts, and vectors of zeros."""
     spoilt(world, "garbage", "that are not UTF-8")
 
 
-@case("triton nan", **PATIENT)
+@case("triton_nan", **PATIENT)
 def nan(world: World) -> None:
     """Three of ten vectors hold NaN for a while."""
     spoilt(world, "nan", "NaN or infinity")
 
 
-@case("triton wrong shape", **PATIENT)
+@case("triton_wrong_shape", **PATIENT)
 def wrong_shape(world: World) -> None:
     """Three of ten answers have a wrong shape for a while."""
     spoilt(world, "shape", "of shape [1, 2, 32]")
 
 
-@case("triton errors", **PATIENT)
+@case("triton_errors", **PATIENT)
 def errors(world: World) -> None:
     """Three of ten requests are answered with an error for a while."""
     spoilt(world, "error", "this model was told to fail")
 
 
-@case("triton always nan", expects_dead={"model_answer": 3})
+@case("triton_always_nan", expects_dead={"model_answer": 3})
 def always_nan(world: World) -> None:
     """The embedder answers NaN for three pictures, whenever it is asked: these are dead, and no others."""
     chosen = [3, 50, 99]
@@ -204,7 +204,7 @@ def always_nan(world: World) -> None:
     expect(dead == chosen, f"dead are the pictures {dead} instead of {chosen}")
 
 
-@case("triton busy", most_calls=lambda attempted: attempted)
+@case("triton_busy", most_calls=lambda attempted: attempted)
 def busy(world: World) -> None:
     """The models have work for longer than the health check waits: it says busy, not down, and nothing is disturbed."""
     begin(world, range(IN_FLIGHT + 16), base_ms=1500)

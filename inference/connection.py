@@ -15,10 +15,10 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from errors import ConfigurationError, PartUnavailable, TransientError, WeavloaderError
+from errors import ConfigurationError, PartDied, PartUnavailable, TransientError, WeavloaderError
 from inference.contract import Array, Contract, bad_answer, differences
 from inference.model_config import ADMIN_SECONDS
-from inference.recovery import Reviver, absent_model, dead_process
+from inference.recovery import Reviver, absent_model, dead_process, lost_server
 from settings import Triton
 
 ModelObserver = Callable[[str, str, str, float], None]
@@ -126,6 +126,12 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
             absent,
             f"Triton at {address} has no model {absent!r} loaded, asked for model {model!r} ({said}): load it there.",
         )
+    if meaning == _UNAVAILABLE and lost_server(said):
+        return PartDied(
+            "triton",
+            f"the connection to Triton at {address} broke while model {model!r} had the request ({said})",
+            cause="triton_lost",
+        )
     if meaning == _UNAVAILABLE:
         return PartUnavailable(
             "triton",
@@ -193,6 +199,7 @@ class TritonConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked: set[str] = set()
         self._versions: dict[str, str] = {}
+        self._answered: dict[str, float] = {}  # when each model's newest request that it answered began
         self._reviver = Reviver(section.timeout)
 
     @property
@@ -228,8 +235,10 @@ class TritonConnection:
         """One inference; the outputs by name, their datatypes as in the contract. An ``urgent`` one goes before others
         in a model's queue that has priorities (Triton's level 1), and is like any other elsewhere.
 
-        Raises ``TransientError`` (``model_timeout``, ``model_error``, ``model_answer``), ``PartUnavailable``, and
-        ``WrongModel`` when the model's own description differs from the contract.
+        Raises ``TransientError`` (``model_timeout``, ``model_error``, ``model_answer``), ``PartUnavailable`` (as
+        ``model_slow`` where the model answers nobody in time), ``PartDied`` where the model's process or the server
+        went away with the request in hand, and ``WrongModel`` when the model's own description differs from the
+        contract.
         """
         client = self._open()
         try:
@@ -253,6 +262,7 @@ class TritonConnection:
         except SDK_ERRORS as error:
             await self._after_failure(client, error, model, contract, began)
             raise translate(error, model, self.address) from None
+        self._answered[model] = max(began, self._answered.get(model, began))
         self._versions[model] = result.get_response().model_version
         return decode(result, model, contract)
 
@@ -340,6 +350,13 @@ class TritonConnection:
         status = _status(error)
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
             await self.live()
+            if not self._overtaken(model, began):
+                raise PartUnavailable(
+                    "triton",
+                    f"model {model} at {self.address} answers nothing within {self._section.timeout:g} s: it is busy"
+                    " or stuck. Give it fewer images (WEAVLOADER_IN_FLIGHT) or more time (WEAVLOADER_MODEL_TIMEOUT).",
+                    cause="model_slow",
+                ) from None
         elif status in _MODELS_OWN_OR_NOT:
             self._checked.discard(model)
             await self._check(client, model, contract)
@@ -350,8 +367,13 @@ class TritonConnection:
             except SDK_ERRORS:
                 return
             if revived:
-                raise TransientError(
+                raise PartDied(
+                    "triton",
                     f"model {model} failed: its process {instance} died at this image or one beside it, and was loaded"
                     " again",
-                    cause="model_error",
+                    cause="model_died",
                 ) from None
+
+    def _overtaken(self, model: str, began: float) -> bool:
+        """Whether the model answered a request that came much later than this one: then it is not slow for all."""
+        return self._answered.get(model, began) > began + self._section.timeout / 2

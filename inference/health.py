@@ -39,7 +39,7 @@ async def canary(
             if isinstance(answer, BaseException):
                 raise answer
     except WeavloaderError as error:
-        if error.cause != "model_timeout":
+        if error.cause not in ("model_timeout", "model_slow"):
             return PartState(False, str(error), connection.address)
     except TimeoutError:
         pass

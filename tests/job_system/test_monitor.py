@@ -142,6 +142,18 @@ def test_after_a_gap_rounds_follow_until_all_is_read_even_through_empty_windows(
     assert valkey.client.llen("image_processing") == 3
 
 
+def test_a_clock_that_is_ahead_at_the_very_first_round_hides_nothing(
+    sage: LocalSage, ledger: Ledger, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds, true = Rounds(ledger, app, sage.cloud), time.time_ns
+    with monkeypatch.context() as wrong:
+        wrong.setattr("job_system.monitor.time.time_ns", lambda: true() + 3600 * SECOND)
+        wrong.setattr("ledger.health.time.time", lambda: true() / SECOND + 3600)
+        rounds()
+    sage.upload("/1.jpg", time.time_ns())
+    assert rounds()["sources"]["sage"]["new"] == 1
+
+
 def test_a_stream_that_is_behind_is_polled_without_a_pause(ledger: Ledger, app: Celery) -> None:
     stream = Stream(app, ledger, Settings())
     assert stream.next_pause(15, {"busy": True, "behind": True}) == 0

@@ -136,7 +136,8 @@ class Runtime:
     def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
         """Run the job; while its source is paused it waits."""
         # with outputs kept nothing is fetched: such an image could not show that the login is good
-        if not job.lease.kept and (seconds := self.pauses.wait_seconds(record.source)):
+        may_wait = job.lease.paused and not job.lease.kept
+        if may_wait and (seconds := self.pauses.wait_seconds(record.source)):
             until, reason = time.time() + seconds, LoginRefused.default_cause
             self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
             raise Retry(reason, when=seconds)

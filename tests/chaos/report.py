@@ -42,7 +42,7 @@ def header() -> str:
 
 def line(result: Result) -> str:
     """One case as it ends."""
-    counts = [str(getattr(result, name)) for name in COUNTS]
+    counts = [str(result.counts[name]) for name in COUNTS]
     return _columns(result.case, counts, "ok" if result.ok else "FAILED", f"{result.seconds:.1f}")
 
 

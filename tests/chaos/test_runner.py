@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import checker, report, runner
+from tests.chaos import report, runner
 from tests.chaos.case import Case
 from tests.chaos.checker import Tally
 from tests.chaos.runner import Result
@@ -20,7 +20,7 @@ ROOT_CASE = Case("needs_root", lambda world: None, "mounts something", root=True
 
 def judged(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], **expected: Any) -> Result:
     world = SimpleNamespace(**{"expects_dead": 2, "expects_skipped": 1, "most_calls": None, **expected})
-    monkeypatch.setattr(checker, "check", lambda _: Tally(**{**GOOD.__dict__, **changes}))
+    monkeypatch.setattr(runner, "check", lambda _: Tally(**{**GOOD.__dict__, **changes}))
     result = Result("a_case")
     runner._judge(world, result)  # type: ignore[arg-type]
     return result
@@ -76,8 +76,8 @@ def test_a_run_replaces_its_cases_rows_and_the_document_shows_them(
     monkeypatch.setattr(report, "DOCUMENT", tmp_path / "reliability.md")
     monkeypatch.setattr(report, "cases", lambda: dict.fromkeys(("calm", "broken"), ROOT_CASE))
     report.DOCUMENT.write_text("before\n<!-- chaos -->\nold\n<!-- /chaos -->\nafter\n")
-    report.keep([Result("broken", attempted=3, landed=3), Result("gone", attempted=5)])
-    report.keep([Result("calm", attempted=1, landed=1, seconds=1.26, why=["it was lost"])])
+    report.keep([Result("broken", Tally(attempted=3, landed=3)), Result("gone", Tally(attempted=5))])
+    report.keep([Result("calm", Tally(attempted=1, landed=1), seconds=1.26, why=["it was lost"])])
     rows = json.loads(report.RESULTS.read_text())
     assert [(row["case"], row["attempted"], row["ok"]) for row in rows] == [("calm", 1, False), ("broken", 3, True)]
     text = report.DOCUMENT.read_text()

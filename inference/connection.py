@@ -199,7 +199,8 @@ class TritonConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked: set[str] = set()
         self._versions: dict[str, str] = {}
-        self._answered: dict[str, float] = {}  # when each model's newest request that it answered began
+        # When the newest request began that each model has answered, the urgent ones apart: these go before others.
+        self._answered: dict[tuple[str, bool], float] = {}
         self._reviver = Reviver(section.timeout)
         self._retired: set[asyncio.Task[None]] = set()
 
@@ -261,9 +262,10 @@ class TritonConnection:
                 model, tensors, outputs=requested, priority=int(urgent), client_timeout=self._section.timeout
             )
         except SDK_ERRORS as error:
-            await self._after_failure(client, error, model, contract, began)
+            overtaken = self._answered.get((model, urgent), began) > began + self._section.timeout / 2
+            await self._after_failure(client, error, model, contract, began, overtaken=overtaken)
             raise translate(error, model, self.address) from None
-        self._answered[model] = max(began, self._answered.get(model, began))
+        self._answered[model, urgent] = max(began, self._answered.get((model, urgent), began))
         self._versions[model] = result.get_response().model_version
         return decode(result, model, contract)
 
@@ -376,14 +378,18 @@ class TritonConnection:
         except SDK_ERRORS:
             return False
 
-    async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract, began: float) -> None:
+    async def _after_failure(
+        self, client: Any, error: Exception, model: str, contract: Contract, began: float, *, overtaken: bool
+    ) -> None:
         """Tell what a failure alone does not say, and raise that: a lost server from a busy model, another model from
         a bad input, an image that may have killed the model's process from a model that stays dead.
+
+        ``overtaken``: before this request's end the model answered one that came much later, so it is not slow for all.
         """
         status = _status(error)
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
             await self._live(client)
-            if not self._overtaken(model, began):
+            if not overtaken:
                 raise PartUnavailable(
                     "triton",
                     f"model {model} at {self.address} answers nothing within {self._section.timeout:g} s: it is busy"
@@ -406,7 +412,3 @@ class TritonConnection:
                     " again",
                     cause="model_died",
                 ) from None
-
-    def _overtaken(self, model: str, began: float) -> bool:
-        """Whether the model answered a request that came much later than this one: then it is not slow for all."""
-        return self._answered.get(model, began) > began + self._section.timeout / 2

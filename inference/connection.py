@@ -210,6 +210,11 @@ class TritonConnection:
         host = self._section.host
         return f"[{host}]:{self._section.port}" if ":" in host else f"{host}:{self._section.port}"
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that one inference may take."""
+        return self._section.timeout
+
     def version(self, model: str) -> str:
         """The version that answered last; '' before the model's first answer."""
         return self._versions.get(model, "")

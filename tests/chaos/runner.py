@@ -62,7 +62,8 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
         with World(case, folder, shared) as world:
             try:
                 case.run(world)
-                world.quiet(case.quiet)
+                if world.tally is None:
+                    world.quiet(case.quiet)
                 _judge(world, result)
             # Whatever ends a case ends that case alone; the others are run.
             except Exception as error:  # noqa: BLE001
@@ -78,7 +79,7 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
 
 
 def _judge(world: World, result: Result) -> None:
-    tally = result.tally = check(world)
+    tally = result.tally = world.tally or check(world)
     for name in ("lost", "duplicated", "pending", "difference"):
         if getattr(tally, name):
             result.why.append(f"{name} is {getattr(tally, name)}, not 0")

@@ -24,7 +24,7 @@ def roles(world: World) -> None:
 
 @case("clock_of_valkey_jumps", WEAVLOADER_RETRY_DELAYS="0.5,1,2,2,2,2,2")
 def valkey(world: World) -> None:
-    """The ledger's and the broker's clock jumps, while images wait for their next attempt: a tenth of all calls fail."""
+    """The ledger's and the broker's clock jumps, while images wait: a tenth of all calls fail."""
     server = WrongValkey(world.folder / "wrong")
     world.replace(valkey=server)
     world.roles()

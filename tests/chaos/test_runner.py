@@ -19,7 +19,7 @@ ROOT_CASE = Case("needs_root", lambda world: None, "mounts something", root=True
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], **expected: Any) -> Result:
-    world = SimpleNamespace(**{"expects_dead": 2, "expects_skipped": 1, "most_calls": None, **expected})
+    world = SimpleNamespace(**{"expects_dead": 2, "expects_skipped": 1, "most_calls": None, "tally": None, **expected})
     monkeypatch.setattr(runner, "check", lambda _: Tally(**{**GOOD.__dict__, **changes}))
     result = Result("a_case")
     runner._judge(world, result)  # type: ignore[arg-type]
@@ -52,6 +52,11 @@ def test_whatever_differs_fails_the_case_and_is_named(
     result = judged(monkeypatch, changes)
     assert not result.ok
     assert any(why in reason for reason in result.why), result.why
+
+
+def test_a_case_that_judges_itself_is_believed_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Tally(**{**GOOD.__dict__, "lost": 1})
+    assert not judged(monkeypatch, {}, tally=own).ok
 
 
 def test_dead_letters_of_another_cause_fail_a_case_that_names_causes(monkeypatch: pytest.MonkeyPatch) -> None:

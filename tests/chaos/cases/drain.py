@@ -20,8 +20,8 @@ def drained(world: World, landings: int, *, kills: bool, seconds: float) -> None
     drain.rest()
     world.tally = drain.tally()
     world.note = (
-        f"{JOBS} jobs queued in {queued:.0f} s; {landings} landed in {took:.0f} s ({landings / took:.0f}/s) by {WORKERS}"
-        f" workers; {len(drain.in_flight)} kills, {sum(drain.in_flight)} images in flight then"
+        f"{JOBS} jobs queued in {queued:.0f} s, {landings} landed in {took:.0f} s ({landings / took:.0f}/s)"
+        f" by {WORKERS} workers; {len(drain.in_flight)} kills, {sum(drain.in_flight)} images in flight then"
     )
 
 

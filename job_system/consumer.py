@@ -15,12 +15,17 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the broken connection; Celery connects anew then.
 
-        Celery closes it twice. Where the worker was waiting for another message while it had some in hand, the first
-        time ends early in kombu 5.7, and the second one wants to give those messages back through a connection that
-        is no more: an ``AttributeError``, for which Celery ends the worker. What is not given back is not lost: the
-        sweep finds an image without a message.
+        kombu 5.7 forgets where the broker is as it closes a connection, and asks for it afterwards: to give back the
+        messages in hand, where the worker was waiting for another one, and to acknowledge them when their jobs end.
+        That is an ``AttributeError``, for which Celery ends the worker. Told again where the broker is, the closed
+        channel acknowledges through a connection of its own; what cannot be given back is not lost, since the sweep
+        finds an image without a message.
         """
+        connection = self.connection
+        transport = connection.transport
         try:
             super().on_connection_error_after_connected(exc)
         except AttributeError as error:
             log.debug("messages not given back", error=str(error))
+        finally:
+            transport.client = connection

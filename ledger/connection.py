@@ -121,6 +121,7 @@ class Connection:
             raise ConfigurationError("CELERY_BROKER_URL is not set: set it, or start `python main.py up` first")
         address = parse_broker_url(url)
         self.address = address.shown
+        self.db = address.db
         options: dict[str, Any] = {
             "db": address.db,
             "username": address.user or None,

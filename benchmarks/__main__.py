@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [light] [setup] [--rounds N] [--pictures N]`
+"""`python -m benchmarks [startup] [light] [ledger] [setup] [--rounds N] [--pictures N] [--images N]`
 
 Exit code 1 when a figure is below its floor. `setup` downloads and builds everything anew and takes many minutes: it
 runs only when it is named.
@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import light, setup, startup
+from benchmarks import ledger, light, setup, startup
 from benchmarks.table import Row, show
 
-NAMES = ("startup", "light", "setup")
+NAMES = ("startup", "light", "ledger", "setup")
 
 
 def main() -> int:
@@ -23,8 +23,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=2000, help="of each of the ledger's rounds")
     options = parser.parse_args()
-    options.names = options.names or list(NAMES[:2])
+    options.names = options.names or list(NAMES[:3])
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
@@ -33,6 +34,8 @@ def main() -> int:
             rows += startup.run(Path(work) / "startup", options.rounds)
         if "light" in options.names:
             rows += light.run(Path(work) / "light", options.rounds, options.pictures)
+        if "ledger" in options.names:
+            rows += ledger.run(Path(work) / "ledger", options.rounds, options.images)
         if "setup" in options.names:
             rows += setup.run(Path(work) / "setup")
     show(rows)

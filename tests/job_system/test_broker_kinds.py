@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def worker(commands: Commands, url: str, log: Valkey, **extra: str) -> Process:
 
 def test_a_worker_goes_on_after_a_failover(commands: Commands, watched: Watched, valkey: Valkey) -> None:
     """Its images, its schedule and its answers; what was in flight at the master's death too."""
-    process = worker(commands, watched.url, valkey)
+    process = worker(commands, watched.url, valkey, CELERY_RESULT_BACKEND=watched.url)
     scheduler = commands.role("run_scheduler", CELERY_BROKER_URL=watched.url)
     with Ledger(Jobs(broker_url=watched.url)) as ledger:
         ledger.record([image("landed", number) for number in range(20)])  # the sweep publishes them
@@ -109,6 +110,10 @@ def test_a_worker_goes_on_after_a_failover(commands: Commands, watched: Watched,
         counts = ledger.audit()
         assert (counts.seen, counts.dead, counts.difference) == (45, 0, 0)
 
+    # asked of the new master, by a process that knows the sentinels only
+    ask = "import tasks; print(tasks.reprocess_dlq_tasks.delay().get(timeout=20))"
+    asked = commands.run(sys.executable, "-c", ask, CELERY_BROKER_URL=watched.url, CELERY_RESULT_BACKEND=watched.url)
+    assert asked.stdout.startswith("{'"), asked.stderr
     answer = commands.run(
         str(Path(process.process.args[0])), "-A", "job_system", "inspect", "ping", CELERY_BROKER_URL=watched.url
     )

@@ -15,8 +15,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
-#: `<!-- figures COMMAND, COMMAND -->` … `<!-- /figures -->` in a document holds the rows of these commands, of all where
-#: none is named.
+#: `<!-- figures COMMAND, COMMAND -->` … `<!-- /figures -->` in a document holds the rows of these commands, of all
+#: where none is named.
 _MARKS = re.compile(r"(<!-- figures (.*?)-->\n).*?(<!-- /figures -->)", re.S)
 
 

@@ -1,4 +1,4 @@
-# make demo | test | check | bench | clean. See README.md.
+# make demo | test | check | bench | chaos | clean. See README.md.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell tools/find_python)
@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help setup demo test check bench clean readme requirements
+.PHONY: help setup demo test check bench chaos chaos-long clean readme requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -42,6 +42,14 @@ check: $(VENV)/.installed-dev ## lint, format, types, import rules
 bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.installed-dev ## break every part under load and prove that nothing is lost; see docs/reliability.md
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-long: $(VENV)/.installed-dev ## the same for the drains of 100,000 jobs, with and without churn
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m tests.chaos --long $(ARGS)
 
 readme: $(VENV)/.installed ## write the README's table of settings again
 	@$(BIN)/python -m tools.readme

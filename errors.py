@@ -7,7 +7,8 @@ from the class alone::
     ├── UsageError            the command line was used wrongly                      exit 2
     ├── ConfigurationError    a setting is wrong or missing                          exit 4
     ├── PartUnavailable       a part cannot serve now: the job waits, no attempt is  exit 3
-    │   └── LoginRefused      spent (nobody's image is at fault)
+    │   ├── LoginRefused      spent (nobody's image is at fault)
+    │   └── PartDied          as above, but one of the images it had in hand may have killed it
     ├── TransientError        this attempt failed, a later one may not: retried with back-off, then dead
     └── PermanentError        no later attempt can succeed: dead at once
 
@@ -82,11 +83,20 @@ class LoginRefused(PartUnavailable):
     default_cause = "login_refused"
 
 
+class PartDied(PartUnavailable):
+    """A part died while it had the image in hand: nobody knows yet whether of this image.
+
+    The image waits like others, and is a suspect from then on: it is tried alone.
+    """
+
+    default_cause = "part_died"
+
+
 class TransientError(WeavloaderError):
     """This attempt failed for a reason that may pass: retried with back-off, then a dead letter.
 
     Causes: ``fetch_timeout``, ``fetch_failed``, ``not_yet_uploaded``, ``model_timeout``, ``model_error``,
-    ``model_answer`` (garbage, NaN or a wrong shape), ``store_timeout``, ``store_error``, ``job_timeout``.
+    ``model_answer`` (garbage, NaN or a wrong shape), ``store_error``, ``job_timeout``.
     """
 
     default_cause = "transient"

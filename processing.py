@@ -120,7 +120,7 @@ async def _look(record: ImageRecord, ports: Ports, outputs: Outputs) -> tuple[Si
     data, place = await _both(ports.fetcher.fetch(record), ports.places.locate(record))
     picture = await ports.preparer.prepare(data)
     outputs.sight = sight = Sight(place, picture.jpeg, picture.content_hash, picture.width, picture.height)
-    caption, vector = await _both(
+    caption, vector = await _both_to_the_end(
         _captioned(picture, ports.captioner, outputs), _embedded(picture, ports.embedder, outputs)
     )
     return sight, caption, vector
@@ -160,3 +160,15 @@ async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return one.result(), two.result()
+
+
+async def _both_to_the_end(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both results. When one fails the other goes on to its end, as what a model makes is kept; then the failure is
+    raised.
+    """
+    one, two = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(two, BaseException):
+        raise two
+    return one, two

@@ -148,9 +148,15 @@ class Jobs(Section):
     )
     pause: Seconds = setting(30, "WEAVLOADER_PAUSE", "seconds that a job waits while a part is unavailable")
     lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = setting(
-        20, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
+        15, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
     )
-    sweep: Limit = setting(5, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
+    heartbeat: Limit = setting(
+        5, "WEAVLOADER_HEARTBEAT", "seconds between two renewals of a worker's leases (at most a third of a lease)"
+    )
+    sweep: Limit = setting(3, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
+    poison_deaths: Count = setting(
+        3, "WEAVLOADER_POISON_DEATHS", "deaths of a worker or model, alone with an image, that bury it as poison"
+    )
     lost_after: Seconds = setting(
         60,
         "WEAVLOADER_LOST_AFTER",
@@ -159,6 +165,12 @@ class Jobs(Section):
     visibility_timeout: Limit = setting(
         3600, "WEAVLOADER_VISIBILITY_TIMEOUT", "seconds after which the broker delivers an unacknowledged message again"
     )
+
+    @property
+    def renewal(self) -> float:
+        """Seconds between two renewals: a lease outlives two that fail."""
+        return min(self.heartbeat, self.lease / 3)
+
     stop: Seconds = setting(
         4,
         "WEAVLOADER_STOP_SECONDS",

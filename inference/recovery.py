@@ -27,6 +27,15 @@ _DEAD = re.compile(r"Stub process '([^']+)' is not healthy")
 _ABSENT = re.compile(r"Model '([^']+)' is not ready|Request for unknown model: '([^']+)'")
 
 
+# What gRPC says of a call that was under way when its connection ended, unlike one that found no server.
+_LOST = re.compile(r"socket closed|connection reset|broken pipe|goaway|end of tcp stream|stream removed", re.IGNORECASE)
+
+
+def lost_server(message: str) -> bool:
+    """Whether by this error's message the server went away with the request in hand."""
+    return _LOST.search(message) is not None and "failed to connect" not in message
+
+
 def absent_model(message: str) -> str:
     """The model that is not loaded by this error's message; '' where none is."""
     found = _ABSENT.search(message)

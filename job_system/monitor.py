@@ -18,8 +18,9 @@ log = logs.get(__name__)
 
 #: Records that are written, then published, in one go.
 BATCH = 500
-#: Seconds for which the one who polls holds the lock; it is renewed while it lives.
-LOCK_SECONDS = 30.0
+#: Seconds for which the one who polls holds the lock; it is renewed while it lives, and nobody polls for as long after
+#: its death.
+LOCK_SECONDS = 15.0
 LOCK = "monitor"
 #: Share of the high-water mark to which a backlog must sink before sources are polled again.
 LOW_WATER = 0.9
@@ -139,7 +140,9 @@ def _start(ledger: Ledger, name: str, section: Monitor) -> int:
     """
     first = ledger.cursor(f"{name}:first")
     if first is None:
-        first = time.time_ns() - int(section.start_back * 1e9)
+        # by the earlier of two clocks: what is uploaded until a wrong one is right again would never be asked for
+        now = time.time_ns() + min(0, int(ledger.figures().clock_ahead * 1e9))
+        first = now - int(section.start_back * 1e9)
         ledger.move_cursor(f"{name}:first", first)
     cursor = ledger.cursor(name)
     return first if cursor is None else max(first, cursor - int(section.overlap * 1e9))

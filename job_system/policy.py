@@ -6,24 +6,33 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from errors import ConfigurationError, PartUnavailable, PermanentError, SkipImage, TransientError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    PartDied,
+    PartUnavailable,
+    PermanentError,
+    SkipImage,
+    TransientError,
+    WeavloaderError,
+)
+from ledger import Death, Lease
 from settings import Jobs
 
-#: So many of an image's leases ran out with their worker: it is the image that kills them.
-POISON_DEATHS = 3
-#: Seconds after which a suspect is tried again where another one is being tried.
-SUSPECT_SECONDS = 1.0
+#: From so many deaths on of which nobody can say whether they were the image's, it is tried with nothing else in work
+#: anywhere: it may kill more than its own process (the model server, or all processes of a container).
+UNCLEAR_DEATHS = 2
 
 
 @dataclass(frozen=True)
 class Wait:
     """Try again after ``seconds``. ``reason`` is a snake_case word; an attempt is spent where the image may be at
-    fault.
+    fault. ``death`` tells of a part that died with the image in hand.
     """
 
     seconds: float
     reason: str
     spend_attempt: bool
+    death: Death = "none"
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Bury:
 
 
 class PoisonError(PermanentError):
-    """The image killed the workers that had it."""
+    """The image killed the workers or models that had it, and nothing else, in hand."""
 
     default_cause = "poison"
 
@@ -62,7 +71,8 @@ def judge(error: BaseException, attempt: int, jobs: Jobs, *, draw: Callable[[], 
             return Leave(error.reason)
         case PartUnavailable():
             reason = error.cause if error.cause != PartUnavailable.default_cause else f"{error.part}_unavailable"
-            return Wait(_delayed(jobs.pause, jobs, draw), reason, spend_attempt=False)
+            death: Death = "beside" if isinstance(error, PartDied) else "none"
+            return Wait(_delayed(jobs.pause, jobs, draw), reason, spend_attempt=False, death=death)
         case PoisonError():
             return Bury(error.cause, "poison")
         case ConfigurationError():  # a setting is at fault, not the image: it goes on once that is mended
@@ -78,17 +88,16 @@ def judge(error: BaseException, attempt: int, jobs: Jobs, *, draw: Callable[[], 
     return Bury(cause, "transient")
 
 
-def is_poison(deaths: int) -> bool:
-    """Whether an image with so many deaths is buried instead of tried."""
-    return deaths >= POISON_DEATHS
-
-
-def is_suspect(deaths: int) -> bool:
-    """Whether its next death would make it poison: such an image is tried while no other suspect is in flight in the
-    same process. A death tells only that one of many images in flight is guilty; without this, one would take the
-    others with it.
+def is_poison(lease: Lease, jobs: Jobs) -> bool:
+    """Whether the image is buried instead of tried. Only deaths alone count: another one tells no more than that one of
+    many images in flight is guilty.
     """
-    return deaths == POISON_DEATHS - 1
+    return lease.alone >= jobs.poison_deaths
+
+
+def needs_solitude(lease: Lease) -> bool:
+    """Whether the image must be tried while nothing else is in work, so that a death says whose it was."""
+    return lease.deaths - lease.alone >= UNCLEAR_DEATHS
 
 
 def _delayed(seconds: float, jobs: Jobs, draw: Callable[[], float]) -> float:

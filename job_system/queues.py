@@ -16,9 +16,11 @@ CLEANUP = "cleanup"
 
 TASKS = "job_system.tasks"
 
+IMAGE_TASK = f"{TASKS}.process_image_task"
+
 #: Which queue each task goes to.
 ROUTES = {
-    f"{TASKS}.process_image_task": IMAGES,
+    IMAGE_TASK: IMAGES,
     f"{TASKS}.monitor_data_stream": MONITORING,
     f"{TASKS}.sweep_ledger": CLEANUP,
     f"{TASKS}.reprocess_dlq_tasks": CLEANUP,

@@ -14,18 +14,26 @@ import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from celery.exceptions import Reject, Retry
 
 import logs
-from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    LoginRefused,
+    PartDied,
+    PartUnavailable,
+    PermanentError,
+    TransientError,
+    WeavloaderError,
+)
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
-from job_system.policy import SUSPECT_SECONDS, Bury, Leave, PoisonError, Wait, is_poison, is_suspect, judge
+from job_system.policy import Bury, Leave, PoisonError, Wait, is_poison, judge
 from job_system.ports import OpenPorts
-from ledger import Lease, Ledger
+from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import process_image
 from records import DeadLetter, ImageRecord, Outputs
@@ -35,8 +43,13 @@ log = logs.get(__name__)
 
 #: Seconds that closing the adapters may take.
 CLOSE_SECONDS = 5.0
+#: Seconds between two looks whether images are given out again while somebody works alone.
+HELD_SECONDS = 0.5
 #: After these the models are asked again: what they made may itself be at fault.
 DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
+
+#: The cause where a model answers nobody in time.
+MODEL_SLOW = "model_slow"
 
 T = TypeVar("T")
 
@@ -72,7 +85,6 @@ class Runtime:
         self._jobs: set[_Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
-        self._suspect = threading.Lock()
         self._stopping = threading.Event()
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
@@ -102,48 +114,45 @@ class Runtime:
                 raise Reject("the ledger cannot be reached", requeue=True) from None
             raise
         try:
-            granted = self.ledger.lease(record)
-            if not isinstance(granted, Lease):
-                return "duplicate"
-            job = _Job(granted)
-            with self._lock:
-                self._jobs.add(job)
-                self._start()
-            try:
-                return self._admit(job, record)
-            finally:
-                with self._lock:
-                    self._jobs.discard(job)
+            granted = self._leased(record)
+            return self.finish(granted, record) if isinstance(granted, Lease) else "duplicate"
         except (PartUnavailable, ConfigurationError) as error:  # the ledger's own: an image's becomes a verdict
             log.warning("the ledger cannot be reached", image=record.id, error=str(error))
             raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
 
-    def _admit(self, job: _Job, record: ImageRecord) -> str:
-        """Run the job, unless its image has killed too many workers; one that may have runs as the only such one. While
-        its source is paused it waits.
-        """
-        deaths = job.lease.deaths
-        if is_poison(deaths):
-            return self._conclude(job, record, PoisonError(f"{deaths} workers died while they worked on the image"))
-        if not is_suspect(deaths):
-            return self._run_in_turn(job, record)
-        if not self._suspect.acquire(blocking=False):
-            self._put_off(job, SUSPECT_SECONDS, "suspect")
+    def _leased(self, record: ImageRecord) -> Lease | Refusal:
+        """Lease the image, once nobody works alone any more. Raises ``Reject`` when this process stops meanwhile."""
+        while True:
+            granted = self.ledger.lease(record)
+            if isinstance(granted, Lease) or granted.reason != "held":
+                return granted
+            if self._stopping.wait(HELD_SECONDS):
+                raise Reject("this worker stops", requeue=True)
+
+    def finish(self, lease: Lease, record: ImageRecord) -> str:
+        """Bring an image that is leased already to its outcome, as ``process`` does."""
+        job = _Job(lease)
+        with self._lock:
+            self._jobs.add(job)
+            self._start()
         try:
+            if is_poison(lease, self.settings.jobs):
+                why = f"{lease.alone} times a worker or a model died that had this image, and nothing else, in hand"
+                return self._conclude(job, record, PoisonError(why))
             return self._run_in_turn(job, record)
         finally:
-            self._suspect.release()
+            with self._lock:
+                self._jobs.discard(job)
 
     def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
+        """Run the job; while its source is paused it waits."""
         # with outputs kept nothing is fetched: such an image could not show that the login is good
-        if not job.lease.kept and (seconds := self.pauses.wait_seconds(record.source)):
-            self._put_off(job, seconds, LoginRefused.default_cause)
+        may_wait = job.lease.paused and not job.lease.kept
+        if may_wait and (seconds := self.pauses.wait_seconds(record.source)):
+            until, reason = time.time() + seconds, LoginRefused.default_cause
+            self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
+            raise Retry(reason, when=seconds)
         return self._run(job, record)
-
-    def _put_off(self, job: _Job, seconds: float, reason: str) -> NoReturn:
-        until = time.time() + seconds
-        self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
-        raise Retry(reason, when=seconds)
 
     def _run(self, job: _Job, record: ImageRecord) -> str:
         needed = LANDING_PARTS if job.lease.kept else SHARED_PARTS
@@ -194,9 +203,11 @@ class Runtime:
                     return "lost"
                 recorder.image_skipped(None, reason)
                 return "skipped"
-            case Wait(seconds, reason, spend):
+            case Wait(seconds, reason, spend, death):
                 until = time.time() + seconds
-                held = self._settle(lambda: self.ledger.wait(lease, until, spend_attempt=spend, reason=reason))
+                held = self._settle(
+                    lambda: self.ledger.wait(lease, until, spend_attempt=spend, reason=reason, death=death)
+                )
                 if not held:
                     return "lost"
                 if isinstance(error, WeavloaderError):
@@ -237,6 +248,12 @@ class Runtime:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
                 await process_image(record, self.pauses.watching(ports.ports), outputs)
+        except PartUnavailable as error:
+            if error.cause != MODEL_SLOW or not await ports.quick_again():
+                raise
+            raise PartDied(
+                error.part, f"{error}. With this image, or one beside it: it is quick again", cause="model_stuck"
+            ) from None
         except TimeoutError:
             raise TransientError(
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",
@@ -294,7 +311,7 @@ class Runtime:
 
     def _renew(self) -> None:
         """Keep the leases of all jobs in flight, in one call; stop the jobs whose lease went to somebody else."""
-        while not self._closed.wait(self.settings.jobs.lease / 3):
+        while not self._closed.wait(self.settings.jobs.renewal):
             with self._lock:
                 jobs = {(job.lease.id, job.lease.token): job for job in self._jobs}
             if not jobs:

@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 import logs
 from errors import WeavloaderError
 from job_system.hooks.lifecycle import beat
-from job_system.queues import TASKS
+from job_system.monitor import LOCK
+from job_system.queues import MONITORING, TASKS
 from ledger import Ledger
 from settings import Settings
 
@@ -29,6 +30,8 @@ GROWTH = 2.0
 LOOK_SECONDS = 0.25
 #: Seconds that a round over all sources may take beyond one query's time.
 ROUND_SECONDS = 120.0
+#: Seconds between looks at whether anybody still has a round that gives no answer.
+CARE_SECONDS = 5.0
 #: Seconds before the next try where the broker is away.
 AWAY_SECONDS = 5.0
 
@@ -73,12 +76,16 @@ class Stream:
         return max(busy, min(max(pause, 0.1) * GROWTH, idle))
 
     def _round(self) -> dict[str, Any] | None:
-        """Send one round and wait for its summary; None when none came in time (no moderator, or a very slow one)."""
+        """Send one round and wait for its summary; None when none came: no moderator, a very slow one, or one that died
+        with the round.
+        """
         limit = self._settings.monitor.timeout + ROUND_SECONDS
         # what nobody took in time is dropped: rounds do not pile up while no moderator runs
         result: AsyncResult = self._app.send_task(MONITOR, expires=limit)
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline and not self._stop.is_set():
+        began = time.monotonic()
+        next_care, doubted = began + CARE_SECONDS, False
+        why = "no answer to a round: is a moderator running?"
+        while time.monotonic() < began + limit and not self._stop.is_set():
             meta = result.backend.get_task_meta(result.id, cache=False)
             if meta["status"] == "SUCCESS":
                 summary: dict[str, Any] = meta["result"]
@@ -87,11 +94,26 @@ class Stream:
             if meta["status"] in ("FAILURE", "REVOKED", "REJECTED"):
                 log.warning("round failed", error=str(meta["result"]))
                 return None
+            if time.monotonic() >= next_care:
+                doubted, doubted_before = self._nobody_polls(), doubted
+                if doubted and doubted_before:  # once may be the moment between taking a round and beginning it
+                    why = "a round was lost with its moderator"
+                    break
+                next_care = time.monotonic() + CARE_SECONDS
             self._stop.wait(LOOK_SECONDS)
         if not self._stop.is_set():
-            log.warning("no answer to a round: is a moderator running?", seconds=limit)
+            log.warning(why, seconds=round(time.monotonic() - began))
         result.forget()
         return None
+
+    def _nobody_polls(self) -> bool:
+        """Whether no round waits to be taken and none is being run. The broker would bring one that died with its
+        moderator back only after the visibility timeout.
+        """
+        if self._ledger.snapshot((MONITORING,)).queues[MONITORING]:
+            return False
+        with self._ledger.lock(LOCK, CARE_SECONDS) as free:
+            return free
 
     def _tell(self, summary: dict[str, Any]) -> None:
         for name, source in summary["sources"].items():

@@ -5,9 +5,10 @@ from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.neighbours import Node
 from ledger.registry import Pause, SourceRegistry
-from ledger.values import FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
+from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
 __all__ = [
+    "Death",
     "FinishedImage",
     "Lease",
     "Ledger",

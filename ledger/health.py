@@ -13,14 +13,14 @@ from records import AuditCounts
 
 IMAGE_QUEUE = "image_processing"
 _OLDEST_VERSION = (6, 2)
-_PLACES = ("queued", "waiting", "leased", "dead:time")
+_PLACES = ("queued", "waiting", "suspects", "leased", "dead:time")
 
 
 def _counts(counts: Mapping[str, str], cards: Sequence[int]) -> AuditCounts:
-    queued, waiting, leased, letters = cards
+    queued, waiting, suspects, leased, letters = cards
     return AuditCounts(
         seen=int(counts.get("seen", 0)),
-        pending=queued + waiting,
+        pending=queued + waiting + suspects,
         leased=leased,
         landed=int(counts.get("landed", 0)),
         dead=letters + int(counts.get("dead", 0)),
@@ -40,7 +40,7 @@ def audit(connection: Connection) -> AuditCounts:
 
 def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     """See ``Ledger.snapshot``."""
-    counts, queued, waiting, leased, letters, oldest, causes, clock, memory, *lengths = connection.commands(
+    counts, queued, waiting, suspects, leased, letters, oldest, causes, clock, memory, *lengths = connection.commands(
         [
             *_places(),
             ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
@@ -53,9 +53,10 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     )
     now = int(clock[0]) + int(clock[1]) / 1e6
     return LedgerSnapshot(
-        audit=_counts(counts, (queued, waiting, leased, letters)),
+        audit=_counts(counts, (queued, waiting, suspects, leased, letters)),
         queued=queued,
-        waiting=waiting,
+        waiting=waiting + suspects,
+        suspects=suspects,
         oldest_queued=max(0.0, now - first_score(oldest)) if oldest else 0.0,
         queues=dict(zip(queues, lengths, strict=True)),
         letters=letters,

@@ -6,7 +6,7 @@
                  ▲ ▲               │ ├────skip──► skipped
            sweep │ └───release─────┤ ├────bury──► dead (with a letter) ──replay──► queued
                  │                 │ │
-                 └──── waiting ◄───┘ └ (the lease runs out) ──sweep──► queued
+                 └──── waiting ◄───┘ └ (the lease runs out) ──sweep──► apart, a suspect ──lease_suspect──► leased
                           wait
 
 Every transition is one Lua script: atomic, one round trip, and refused (nothing changes) when the lease that it needs
@@ -32,7 +32,7 @@ from ledger.neighbours import Neighbours
 from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
-from ledger.values import FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
+from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
 from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
 
@@ -104,11 +104,31 @@ class Ledger:
 
         Of many at once exactly one gets it. An image that the ledger does not know is recorded first.
         """
-        answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, secrets.token_hex(8))
+        owner = secrets.token_hex(8)
+        answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, deaths, kept = answer
-        return Lease(record.id, token, attempt, deaths, bool(kept))
+        token, attempt, kept, paused = answer
+        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused))
+
+    def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
+        """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works
+        alone.
+
+        To be worked on alone in a process, so that it is known of whom that process died.
+        """
+        answer = self._connection.run("suspect", self._jobs.lease, secrets.token_hex(8))
+        if not answer:
+            return None
+        image, record, token, attempt, deaths, alone, kept = answer
+        return unpack(image, record), Lease(image, token, attempt, deaths, bool(kept), alone, paused=True)
+
+    def is_alone(self, lease: Lease) -> bool:
+        """Whether the image is the only one in work anywhere. If so, its holder's death will count as one alone.
+
+        That stays so while its holder holds ``lock("alone")``, which keeps all others from being leased.
+        """
+        return bool(self._connection.run("solo", lease.id, lease.token))
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Let all leases begin anew, in one call; returns those that are lost (their work need not go on)."""
@@ -125,13 +145,14 @@ class Ledger:
         """The image is left out, with a reason. False: the lease was lost, nothing changed."""
         return self._end("skip", lease, reason)
 
-    def wait(self, lease: Lease, until: float, *, spend_attempt: bool, reason: str) -> bool:
-        """Let the image wait until a time (seconds since the epoch by this host's clock); the sweep queues it then.
+    def wait(self, lease: Lease, until: float, *, spend_attempt: bool, reason: str, death: Death = "none") -> bool:
+        """Let the image wait until a time (seconds since the epoch by this host's clock); the sweep queues it then, or
+        sets it apart where somebody died of it or beside it.
 
         False: the lease was lost, nothing changed.
         """
         delay = round(until - time.time(), 6)
-        return self._end("wait", lease, delay, int(spend_attempt), reason)
+        return self._end("wait", lease, delay, int(spend_attempt), reason, death)
 
     def bury(self, lease: Lease, letter: DeadLetter) -> bool:
         """The image is dead, and its letter kept, in one step. False: the lease was lost, nothing changed."""
@@ -154,9 +175,10 @@ class Ledger:
     def sweep(self, now: float | None = None, limit: int = 500) -> list[ImageRecord]:
         """The images whose message must be published (again): at most ``limit``, each to one caller only.
 
-        These are images that waited and are due, whose lease ran out (counted as a death), and whose message must
-        have been lost: queued, while one queued ``WEAVLOADER_LOST_AFTER`` seconds later has been leased, or while the
-        broker's list is empty for as long. They are queued now, with fresh times. ``now`` is the server's unless given.
+        These are images that waited and are due, and whose message must have been lost: queued, while one queued
+        ``WEAVLOADER_LOST_AFTER`` seconds later has been leased, or while the broker's list is empty for as long. They
+        are queued now, with fresh times. Images whose lease ran out (a death) are set apart, for ``lease_suspect``.
+        ``now`` is the server's unless given.
         """
         flat = self._connection.run(
             "sweep",
@@ -165,6 +187,7 @@ class Ledger:
             self._jobs.lease,
             self._jobs.lost_after,
             health.IMAGE_QUEUE,
+            max(self._jobs.retry_cap, self._jobs.pause) + self._jobs.lease,
         )
         return unpairs(flat)
 

@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from records import AuditCounts, ImageRecord
 
-Reason = Literal["landed", "dead", "skipped", "leased", "waiting"]
+Reason = Literal["landed", "dead", "skipped", "leased", "waiting", "held"]
+#: What ended an attempt: nobody's death; a death that others beside the image may have caused (which counts as one
+#: alone where nothing else was in work); or a death that nothing but the image can have caused.
+Death = Literal["none", "beside", "alone"]
 State = Literal["queued", "waiting", "leased", "landed", "dead", "skipped"]
 
 
@@ -17,8 +20,9 @@ class Lease:
     """The right to work on one image until it runs out unrenewed.
 
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
-    for the first try; ``deaths`` counts this image's leases that ran out. ``kept`` says that an earlier attempt left
-    outputs to go on from.
+    for the first try; ``deaths`` counts the deaths of workers and models that had this image in hand, ``alone`` those
+    of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
+    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused.
     """
 
     id: str
@@ -26,18 +30,25 @@ class Lease:
     attempt: int = 1
     deaths: int = 0
     kept: bool = False
+    alone: int = 0
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an image is not leased: it is finished, somebody else has a live lease, or it waits until it is due."""
+    """Why an image is not leased: it is finished, somebody else has a live lease, it waits until it is due or apart
+    with the suspects, or all images are held back while somebody works alone.
+    """
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one image is. ``record`` is None for a finished image, of which only a trace is kept."""
+    """Where one image is. ``record`` is None for a finished image, of which only a trace is kept.
+
+    One that waits for the reason ``suspect`` waits apart: no message carries it.
+    """
 
     state: State
     attempts: int = 0
@@ -80,7 +91,7 @@ class ServerFigures:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """The ledger's numbers, read in one round trip.
+    """The ledger's numbers, read in one round trip. ``waiting`` includes the ``suspects``.
 
     ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
     ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone.
@@ -89,6 +100,7 @@ class LedgerSnapshot:
     audit: AuditCounts
     queued: int
     waiting: int
+    suspects: int
     oldest_queued: float
     queues: Mapping[str, int]
     letters: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -102,8 +103,9 @@ async def query(
     body: Mapping[str, Any],
     seconds: float,
     consume: Callable[[bytes], None],
-) -> None:
-    """Ask the source and hand every line of its answer to ``consume`` as it arrives.
+) -> int | None:
+    """Ask the source and hand every line of its answer to ``consume`` as it arrives. Its clock (nanoseconds since the
+    epoch, at most a second ahead of it) when it began to answer, where it tells.
 
     Raises ``PartUnavailable`` when the source cannot be reached, fails, takes longer than ``seconds`` or breaks off,
     ``LoginRefused`` when it wants a login, and ``ConfigurationError`` when it refuses the query.
@@ -121,6 +123,7 @@ async def query(
             async for chunk in response.content.iter_any():
                 lines.feed(chunk)
             lines.finish()
+            return _clock(response.headers.get("Date", ""))
     except zlib.error:
         raise PartUnavailable(name, f"{name}: {url} answered with damaged gzip data; {advice}") from None
     except TimeoutError as error:
@@ -135,6 +138,14 @@ async def query(
         if transport.failure(error) is Failure.BAD_URL:
             raise ConfigurationError(f"{name}: {url} is not a URL that can be queried: {advice}") from None
         raise PartUnavailable(name, f"{name}: {url} cannot be queried ({transport.reason(error)}): {advice}") from None
+
+
+def _clock(date: str) -> int | None:
+    """The time of an answer's Date header, which counts whole seconds; None where there is none to be read."""
+    try:
+        return (int(parsedate_to_datetime(date).timestamp()) + 1) * 10**9
+    except (ValueError, OverflowError):
+        return None
 
 
 def _check_status(response: aiohttp.ClientResponse, address: SourceAddress) -> None:

@@ -60,6 +60,7 @@ class Poller:
         self._timeout = monitor.timeout
         self._overlap_ns = int(monitor.overlap * 1e9)
         self._windows: dict[str, int] = {}
+        self._ahead: dict[str, int] = {}
 
     def poll(self, address: SourceAddress, start_ns: int) -> Page:
         """What the source has from ``start_ns`` (nanoseconds since the epoch) on, oldest first.
@@ -80,7 +81,7 @@ class Poller:
         window = self._windows.get(address.name, WINDOW_NS)
         # The monitor starts an overlap before its cursor: a window must reach beyond it to lead anywhere.
         end = (start_ns + self._overlap_ns + window) // 1000 * 1000
-        new = time.time_ns() - start_ns - self._overlap_ns
+        new = time.time_ns() - self._ahead.get(address.name, 0) - start_ns - self._overlap_ns
         # What is younger than the overlap may come late, and without an end what a node's clock put ahead comes too.
         past = window + self._overlap_ns < new
         if past:
@@ -89,7 +90,7 @@ class Poller:
         began = time.monotonic()
         try:
             async with open_session() as session:
-                await query(session, address, body, self._timeout, collected.add)
+                there = await query(session, address, body, self._timeout, collected.add)
         except LoginRefused:
             raise
         except PartUnavailable:
@@ -97,7 +98,14 @@ class Poller:
             raise
         if time.monotonic() - began < self._timeout * QUICK:
             self._windows[address.name] = min(window * 2, WINDOW_NS)
-        return collected.page()
+        # Where this host's clock is ahead of the source's, the source's counts: nothing that is still to come may be
+        # passed over.
+        here = time.time_ns()
+        now = here if there is None else min(here, there)
+        self._ahead[address.name] = here - now
+        if collected.end_ns is not None and collected.end_ns > now - self._overlap_ns:
+            collected.end_ns = None
+        return collected.page(now)
 
 
 @dataclass
@@ -125,7 +133,7 @@ class _Collector:
         if parsed.ns is not None:
             self.newest_ns = max(parsed.ns, self.newest_ns if self.newest_ns is not None else parsed.ns)
 
-    def page(self) -> Page:
+    def page(self, now_ns: int) -> Page:
         if self.lines and not self.objects and not self.looks_like_json:
             name = self.address.name
             raise PartUnavailable(
@@ -134,7 +142,7 @@ class _Collector:
                 f" {remedy(self.address)}",
             )
         # A clock that is ahead somewhere must not carry the cursor past what is yet to come.
-        newest = None if self.newest_ns is None else min(self.newest_ns, time.time_ns())
+        newest = None if self.newest_ns is None else min(self.newest_ns, now_ns)
         self.records.sort(key=lambda record: record.captured_ns)
         return Page(tuple(self.records), tuple(self.skipped), newest, self.end_ns)
 

@@ -63,8 +63,20 @@ def _postrun(
     task_id: str = "", task: Task | None = None, state: str | None = None, retval: Any = None, **_: Any
 ) -> None:
     assert task is not None
-    seconds = time.perf_counter() - _started.pop(task_id, time.perf_counter())
-    name, queue = _short(task.name), _queue(task.name)
+    _count_end(task.name, state, retval, time.perf_counter() - _started.pop(task_id, time.perf_counter()))
+
+
+def count_attempt(task: str, state: str, retval: Any, seconds: float) -> str:
+    """Count an attempt of a task that Celery does not run (a suspect's), by Celery's word for its end and what it
+    returned or raised; the outcome.
+    """
+    recorder.task_received(_queue(task))
+    recorder.task_started(_queue(task))
+    return _count_end(task, state, retval, seconds)
+
+
+def _count_end(task: str, state: str | None, retval: Any, seconds: float) -> str:
+    name, queue = _short(task), _queue(task)
     outcome = _outcome(state, retval)
     recorder.task_ended(name, queue, outcome, seconds)
     error = retval.exc if isinstance(retval, Retry) else retval
@@ -76,14 +88,20 @@ def _postrun(
             cause = error.cause if isinstance(error, WeavloaderError) else WeavloaderError.default_cause
             kind = "permanent" if isinstance(error, PermanentError) else "transient"
             recorder.dead_lettered(cause, "poison" if isinstance(error, PoisonError) else kind)
+    return outcome
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
 def _failed(sender: Task | None = None, exception: BaseException | None = None, **_: Any) -> None:
     if sender is not None and isinstance(exception, WorkerLostError):
-        queue = _queue(sender.name)
-        recorder.task_started(queue)  # what the dead child said of its start went with it
-        recorder.task_ended(_short(sender.name), queue, "killed", 0)
+        count_killed(sender.name)
+
+
+def count_killed(task: str) -> None:
+    """Count a task whose process died."""
+    queue = _queue(task)
+    recorder.task_started(queue)  # what the dead process said of its start went with it
+    recorder.task_ended(_short(task), queue, "killed", 0)
 
 
 def _outcome(state: str | None, retval: Any) -> str:

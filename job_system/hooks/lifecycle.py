@@ -18,7 +18,9 @@ import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system.app import celery_app
 from job_system.neighbours import Membership
+from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
 from metrics import recorder
@@ -111,6 +113,9 @@ def _ready(sender: Any = None, **_: Any) -> None:
             target=keep_sweeping, args=(celery_app, settings, _ended), name="sweeper", daemon=True
         )
         _threads.append(sweeper)
+    if IMAGES in queues:
+        suspects = Suspects(settings, celery_app.open_ports or OpenPorts.open)
+        _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))
     for thread in _threads:
         thread.start()
     log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
@@ -151,9 +156,10 @@ def _finish() -> None:
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _end(**_: Any) -> None:
     _ended.set()
+    seconds = load().settings.jobs.stop + 2 * HAND_BACK_SECONDS
     for thread in _threads:
         if thread.is_alive():  # not in a child of the pool, where no other thread lives
-            thread.join(BEAT_SECONDS)
+            thread.join(seconds)
     celery_app.close_runtime()
     for membership in _memberships:
         membership.leave()

@@ -5,6 +5,10 @@
 local PREFIX = 'weavloader:'
 local QUEUED, WAITING, LEASED = PREFIX .. 'queued', PREFIX .. 'waiting', PREFIX .. 'leased'
 local COUNTS, TOKEN, OVERTAKEN = PREFIX .. 'counts', PREFIX .. 'token', PREFIX .. 'overtaken'
+-- Images that a worker or a model died of, or beside: no message carries them, each is tried alone.
+local SUSPECTS = PREFIX .. 'suspects'
+-- While somebody holds this lock no other image is leased (Ledger.lock('alone')).
+local ALONE = PREFIX .. 'lock:alone'
 local DEAD_TIME, DEAD_TRANSIENT = PREFIX .. 'dead:time', PREFIX .. 'dead:transient'
 local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 'dead:causes', PREFIX .. 'dead:counts'
 
@@ -50,6 +54,36 @@ end
 local function owned(id, token)
   local now = call('HMGET', image(id), 'state', 'token')
   return now[1] == 'leased' and now[2] == token
+end
+
+-- Leases an image. Tokens grow by the clock where it is ahead, so that a server which lost its last second gives none
+-- out twice.
+local function grant(id, owner, at, seconds)
+  local token = string.format('%.0f', math.max(tonumber(call('GET', TOKEN) or 0) + 1, math.floor(at * 1000000)))
+  call('SET', TOKEN, token)
+  call('HDEL', image(id), 'reason')
+  call('HSET', image(id), 'state', 'leased', 'token', token, 'owner', owner)
+  call('ZADD', LEASED, at + seconds, id)
+  return tonumber(token)
+end
+
+-- The holder of an image died: a death beside others, or alone where nothing else was in work anywhere.
+local function count_death(id)
+  call('HINCRBY', image(id), 'deaths', 1)
+  if call('HEXISTS', image(id), 'solo') == 1 then
+    call('HINCRBY', image(id), 'alone', 1)
+  end
+end
+
+local function is_suspect(id)
+  return tonumber(call('HGET', image(id), 'deaths') or 0) > 0
+end
+
+-- Puts an image, taken out of where it was, among the suspects.
+local function set_apart(id, at)
+  call('HDEL', image(id), 'token', 'owner', 'solo')
+  call('HSET', image(id), 'state', 'waiting', 'reason', 'suspect')
+  call('ZADD', SUSPECTS, at, id)
 end
 
 -- Puts a new image into the queue.

@@ -1,7 +1,7 @@
 -- ARGV: now ('' for the server's time), most images, lease in seconds, seconds after which a message counts as lost,
--- name of the broker's list
+-- name of the broker's list, most seconds that an image waits
 -- Returns id, record, id, record, … of the images whose message must be published (again). All of them are queued now,
--- with this time, so that no other sweep returns them too.
+-- with this time, so that no other sweep returns them too. Images of holders that died are set apart instead.
 local at = tonumber(ARGV[1]) or clock()
 local room, lease, lost_after = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local publish = {}
@@ -19,12 +19,17 @@ end
 local function queue(id, from)
   call('ZREM', from, id)
   local record = call('HGET', image(id), 'record')
-  if record then -- without it somebody removed the image's hash: the audit's difference shows it
+  if not record then -- somebody removed the image's hash: the audit's difference shows it
+    return
+  end
+  if from == LEASED then
+    count_death(id)
+  end
+  if is_suspect(id) then
+    set_apart(id, at)
+  else
     call('HDEL', image(id), 'token', 'owner')
     call('HSET', image(id), 'state', 'queued', 'again', 1)
-    if from == LEASED then
-      call('HINCRBY', image(id), 'deaths', 1)
-    end
     call('ZADD', QUEUED, at, id)
     publish[#publish + 1] = id
     publish[#publish + 1] = record
@@ -63,8 +68,11 @@ for _, id in ipairs(head(QUEUED, '(' .. (at + lost_after), '+inf')) do
   queue(id, QUEUED)
 end
 
--- 3. What waits and is due.
+-- 3. What waits and is due, or is due only after longer than anything waits: that is from before the clock was set back.
 for _, id in ipairs(head(WAITING, '-inf', at)) do
+  queue(id, WAITING)
+end
+for _, id in ipairs(head(WAITING, '(' .. (at + tonumber(ARGV[6])), '+inf')) do
   queue(id, WAITING)
 end
 return publish

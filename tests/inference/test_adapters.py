@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from errors import ConfigurationError, PartUnavailable, TransientError, UsageError
+from errors import ConfigurationError, PartDied, PartUnavailable, TransientError, UsageError
 from inference import ColbertEncoder, TritonConnection, open_captioner, open_embedder, required_models
 from inference.connection import WrongModel
 from inference.images import prepare
@@ -175,23 +176,39 @@ async def test_a_failing_embedder_is_a_transient_error_with_its_cause(
         assert failed.value.cause == cause
 
 
-async def test_a_deadline_on_a_busy_model_is_a_model_timeout(triton_server: Triton, observed: Observed) -> None:
+async def test_a_deadline_on_a_model_that_answers_nobody_is_the_models_fault(
+    triton_server: Triton, observed: Observed
+) -> None:
     connection = TritonConnection(named(triton_server, timeout=0.5), observed)
     captioner = open_captioner(named(triton_server, captioner="captioner_slow"), connection)
+    with pytest.raises(PartUnavailable, match="captioner_slow") as failed:
+        await captioner.caption(coloured(TEAL))
+    assert failed.value.cause == "model_slow"
+    await connection.close()
+
+
+async def test_a_deadline_at_an_image_that_later_ones_overtook_is_a_timeout_of_its_own(
+    triton_server: Triton, observed: Observed
+) -> None:
+    connection = TritonConnection(named(triton_server, timeout=0.5), observed)
+    captioner = open_captioner(named(triton_server, captioner="captioner_slow"), connection)
+    connection._answered["captioner_slow", False] = (
+        time.monotonic() + 0.4
+    )  # a request that came so much later was answered
     with pytest.raises(TransientError, match="captioner_slow") as failed:
         await captioner.caption(coloured(TEAL))
     assert failed.value.cause == "model_timeout"
     await connection.close()
 
 
-async def test_a_model_whose_process_an_image_kills_is_loaded_again_and_the_attempt_is_spent(
+async def test_a_model_whose_process_an_image_kills_is_loaded_again_and_the_image_is_a_suspect(
     triton_server: Triton, connection: TritonConnection
 ) -> None:
     captioner = open_captioner(named(triton_server, captioner="captioner_crash"), connection)
     for _ in range(2):
-        with pytest.raises(TransientError, match="loaded again") as failed:
+        with pytest.raises(PartDied, match="loaded again") as failed:
             await captioner.caption(coloured((255, 0, 255)))
-        assert failed.value.cause == "model_error"
+        assert failed.value.cause == "model_died"
         assert (await captioner.caption(coloured(TEAL))).text.startswith("A picture")
 
 
@@ -217,7 +234,7 @@ async def test_after_one_death_the_images_beside_it_go_on_too(
     captioner = open_captioner(named(triton_server, captioner="captioner_crash"), connection)
     colours = [(255, 0, 255), *([TEAL] * 7)]
     results = await asyncio.gather(*(captioner.caption(coloured(c)) for c in colours), return_exceptions=True)
-    assert isinstance(results[0], TransientError)
+    assert isinstance(results[0], PartDied)
     assert all(not isinstance(r, BaseException) or isinstance(r, TransientError | PartUnavailable) for r in results)
     assert (await captioner.caption(coloured(TEAL))).text.startswith("A picture")
 

@@ -18,14 +18,15 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.utils
 
-from errors import ConfigurationError, PartUnavailable, TransientError
-from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder
+from errors import ConfigurationError, PartDied, PartUnavailable, TransientError
+from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder, quick_again
 from inference.connection import SDK_ERRORS, STATUS_MEANING, translate
 from inference.contract import bad_answer
 from inference.vectors import VectorReader, fuse
 from records import PartState
 from settings import Triton
-from stack.triton import TritonInstallation
+from stack.launch import started
+from stack.triton import TritonInstallation, wait_ready
 from tests.fixtures.triton import CONTRACT_MODELS, TritonServer, triton_on_free_ports
 from tests.inference.conftest import Observed, coloured
 
@@ -124,6 +125,29 @@ async def test_a_server_that_goes_and_comes_back_is_found_again(
     await connection.close()
 
 
+async def test_a_server_that_dies_with_a_request_in_hand_makes_its_image_a_suspect_and_no_later_one(
+    triton_environment: TritonInstallation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("dies")
+    server = triton_on_free_ports(triton_environment, folder, CONTRACT_MODELS, ("captioner_slow",))
+    section = at(server.section.port).model_copy(update={"captioner": "captioner_slow"})
+    connection = TritonConnection(section)
+    captioner = open_captioner(section, connection)
+    with started(server.launch, server.log) as process:
+        wait_ready(server.settings, 60, server.models)
+        await connection.check("captioner_slow", captioner.contract)
+        call = asyncio.create_task(captioner.caption(coloured(TEAL)))
+        await asyncio.sleep(0.3)  # the request must be at the model; nothing tells from outside
+        process.kill()
+        with pytest.raises(PartDied, match="broke") as failed:
+            await call
+        assert failed.value.cause == "triton_lost"
+    with pytest.raises(PartUnavailable) as refused:
+        await captioner.caption(coloured(TEAL))
+    assert not isinstance(refused.value, PartDied)
+    await connection.close()
+
+
 async def test_the_canary_finds_a_model_that_fails(triton_server: Triton, connection: TritonConnection) -> None:
     section = triton_server.model_copy(update={"captioner": "plain_captioner", "embedder": "embedder_nan"})
     found = await canary(connection, open_captioner(section, connection), open_embedder(section, connection))
@@ -139,6 +163,19 @@ async def test_a_busy_model_on_a_live_server_is_busy_not_down(
     found = await canary(connection, *models, deadline_seconds=0.3)
     assert found.ok
     assert found.detail.startswith("busy")
+
+
+@pytest.mark.parametrize(("captioner", "quick"), [("plain_captioner", True), ("captioner_slow", False)])
+async def test_models_that_are_slow_for_every_picture_are_not_quick_again(
+    triton_server: Triton, captioner: str, quick: bool
+) -> None:
+    section = triton_server.model_copy(
+        update={"captioner": captioner, "embedder": "plain_embedder", "timeout": 5.0}  # a caption takes the slow one 3
+    )
+    connection = TritonConnection(section)
+    models = open_captioner(section, connection), open_embedder(section, connection)
+    assert await quick_again(connection, *models) == quick
+    await connection.close()
 
 
 async def test_a_models_contract_is_told_without_an_inference(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import redis
 
-from errors import PartUnavailable, PermanentError, SkipImage, TransientError
+from errors import PartDied, PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts
@@ -27,9 +29,10 @@ __all__ = ["celery_app"]
 
 class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
-    slow, late, die (at the first attempt), kill (at each).
+    slow, late, die (at the first attempt), kill (at each), killmodel, killall (the worker too, where it is alone),
+    freeze (the process), stick (no model answers in time).
 
-    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away) say how these parts are, and
+    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away, slow) say how these parts are, and
     ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
     ``test:texts`` count the models' work. They lie on the broker, or on the server that TEST_LOG names.
     """
@@ -57,6 +60,17 @@ class LightPorts:
         if what == "kill":
             await asyncio.sleep(0.3)
             os._exit(9)
+        if what == "killmodel":
+            raise PartDied("triton", "the model died", cause="model_died")
+        if what == "killall":
+            await asyncio.sleep(0.3)
+            if sys.argv[0].endswith("alone.py"):
+                os.kill(os.getppid(), signal.SIGKILL)
+            os._exit(9)
+        if what == "stick":
+            raise PartUnavailable("triton", "no model answers in time", cause="model_slow")
+        if what == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if what == "late":
             await asyncio.sleep(2)
         if what == "die" and attempt == 1:
@@ -106,7 +120,11 @@ async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     light: Any = LightPorts(os.environ.get("TEST_LOG", settings.jobs.broker_url))
     stack = AsyncExitStack()
     stack.callback(light._log.close)
-    return OpenPorts(Ports(light, light, light, light, light, light), stack)
+
+    async def quick_again() -> bool:
+        return light._log.get("test:models") != b"slow"
+
+    return OpenPorts(Ports(light, light, light, light, light, light), stack, quick_again)
 
 
 celery_app.open_ports = open_light

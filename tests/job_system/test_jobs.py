@@ -203,25 +203,8 @@ def test_a_killed_workers_jobs_go_on_elsewhere(
     assert ledger.audit().landed == 4
 
 
-def test_an_image_that_kills_its_workers_is_buried_and_takes_no_other_with_it(
-    commands: Commands, queue: Queue, ledger: Ledger
-) -> None:
-    (guilty, *_) = queue(image("kill"), *images(3, "late"))
-    for _ in range(20):
-        process = worker(commands, "--concurrency", "8", WEAVLOADER_LEASE="1")
-        wait_until(lambda: process.process.poll() is not None or ledger.audit().dead == 1, 30)  # noqa: B023
-        if ledger.audit().dead:
-            break
-    settled(ledger)
-    letter = ledger.letters.get(guilty.id)
-    assert letter is not None
-    assert (letter.cause, letter.kind) == ("poison", "poison")
-    assert (ledger.audit().dead, ledger.audit().landed) == (1, 3)
-    assert ledger.letters.due_for_reprocess() == []
-
-
 def test_the_prefork_pool_works_too(commands: Commands, queue: Queue, ledger: Ledger) -> None:
-    process = worker(commands, "--pool", "prefork", "--concurrency", "2")
+    process = worker(commands, "--pool", "processes", "--concurrency", "2")
     queue(*images(20), image("permanent"))
     settled(ledger)
     assert (ledger.audit().landed, ledger.audit().dead) == (20, 1)

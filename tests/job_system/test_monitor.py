@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -141,10 +142,46 @@ def test_after_a_gap_rounds_follow_until_all_is_read_even_through_empty_windows(
     assert valkey.client.llen("image_processing") == 3
 
 
+def test_a_clock_that_is_ahead_at_the_very_first_round_hides_nothing(
+    sage: LocalSage, ledger: Ledger, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds, true = Rounds(ledger, app, sage.cloud), time.time_ns
+    with monkeypatch.context() as wrong:
+        wrong.setattr("job_system.monitor.time.time_ns", lambda: true() + 3600 * SECOND)
+        wrong.setattr("ledger.health.time.time", lambda: true() / SECOND + 3600)
+        rounds()
+    sage.upload("/1.jpg", time.time_ns())
+    assert rounds()["sources"]["sage"]["new"] == 1
+
+
 def test_a_stream_that_is_behind_is_polled_without_a_pause(ledger: Ledger, app: Celery) -> None:
     stream = Stream(app, ledger, Settings())
     assert stream.next_pause(15, {"busy": True, "behind": True}) == 0
     assert stream.next_pause(0, {"busy": True, "behind": False}) == 15
+
+
+def test_a_round_that_died_with_its_moderator_is_followed_by_another(
+    sage: LocalSage, ledger: Ledger, commands: Commands, valkey: Valkey
+) -> None:
+    ledger.sources.register(sage.local, 60)
+    sage.answer("/api/v1/query", delay=60)
+    commands.role("run_stream")
+    dying = commands.role("run_moderator")
+    wait_until(lambda: sage.count("/api/v1/query") == 1, 20)
+    dying.stop(signal.SIGKILL)
+    sage.answer("/api/v1/query", b"")
+    commands.role("run_moderator")
+    wait_until(lambda: ledger.polls(), 45)
+
+
+def test_a_round_that_takes_long_is_waited_for(sage: LocalSage, ledger: Ledger, commands: Commands) -> None:
+    ledger.sources.register(sage.local, 60)
+    sage.answer("/api/v1/query", b"", delay=12)
+    stream = commands.role("run_stream")
+    commands.role("run_moderator")
+    wait_until(lambda: ledger.polls(), 30)
+    assert sage.count("/api/v1/query") == 1
+    assert "a round was lost" not in stream.output()
 
 
 def test_a_paused_source_is_not_polled_and_says_why(

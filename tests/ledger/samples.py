@@ -60,6 +60,12 @@ def take(ledger: Ledger, record: ImageRecord) -> Lease:
     return lease
 
 
+def take_suspect(ledger: Ledger) -> Lease:
+    taken = ledger.lease_suspect()
+    assert taken is not None
+    return taken[1]
+
+
 def refused(ledger: Ledger, record: ImageRecord) -> str:
     refusal = ledger.lease(record)
     assert isinstance(refusal, Refusal), refusal

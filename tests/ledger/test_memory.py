@@ -10,7 +10,7 @@ from ledger import Ledger
 from ledger.connection import Connection
 from settings import Jobs
 from tests.fixtures.redis import Valkey
-from tests.ledger.samples import make_record, make_records, make_skipped, take
+from tests.ledger.samples import make_record, make_records, make_skipped, take, take_suspect
 
 
 def test_an_image_in_flight_costs_at_most_1_kb(ledger: Ledger, valkey: Valkey, jobs_settings: Jobs) -> None:
@@ -28,7 +28,7 @@ def test_an_image_in_flight_costs_at_most_1_kb(ledger: Ledger, valkey: Valkey, j
     ledger.sweep()
     take(ledger, record)
     ledger.sweep(now=time.time() + jobs_settings.lease + 1)
-    lease = take(ledger, record)
+    lease = take_suspect(ledger)
     measure("leased after a retry and a death")
     ledger.wait(lease, time.time() - 1, spend_attempt=True, reason="not_yet_uploaded")
     measure("waiting after a retry and a death")

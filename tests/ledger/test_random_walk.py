@@ -16,7 +16,7 @@ from tests.ledger.samples import make_letter, make_record, make_skipped
 
 STEPS = 700
 IMAGES = 12
-OPERATIONS = [*["lease", "end"] * 3, "record", "skipped", "renew", "expire"]
+OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
 OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen"]
 
 
@@ -34,7 +34,7 @@ class Model:
         count = Counter(self.states.values())
         return AuditCounts(
             seen=len(self.states),
-            pending=count["queued"] + count["waiting"],
+            pending=count["queued"] + count["waiting"] + count["apart"],
             leased=count["leased"],
             landed=count["landed"],
             dead=count["dead"],
@@ -47,6 +47,14 @@ class Model:
     def afresh(self, image: str) -> None:
         self.states[image] = "queued"
         self.attempts[image] = self.deaths[image] = 0
+
+    def due(self, image: str) -> None:
+        """Queue it again, or set it apart where it is a suspect."""
+        self.states[image] = "apart" if self.deaths[image] else "queued"
+
+    def shown(self, image: str) -> str | None:
+        state = self.states.get(image)
+        return "waiting" if state == "apart" else state
 
 
 class Walk:
@@ -85,12 +93,27 @@ class Walk:
         answer = self.ledger.lease(record)
         if state in (None, "queued"):
             assert isinstance(answer, Lease)
-            assert (answer.attempt, answer.deaths) == (model.attempts[record.id] + 1, model.deaths[record.id])
+            assert (answer.attempt, answer.deaths) == (model.attempts[record.id] + 1, 0)
             assert answer.token > max(model.tokens.values(), default=0)
             model.states[record.id], model.tokens[record.id] = "leased", answer.token
             self.leases.append(answer)
         else:
-            assert answer == Refusal(state)  # type: ignore[arg-type]
+            assert answer == Refusal(model.shown(record.id))  # type: ignore[arg-type]
+
+    def suspect(self) -> None:
+        model, apart = self.model, {image for image, state in self.model.states.items() if state == "apart"}
+        taken = self.ledger.lease_suspect()
+        if not apart:
+            assert taken is None
+            return
+        assert taken is not None
+        record, lease = taken
+        assert record == self.by_id[lease.id]
+        assert lease.id in apart
+        assert (lease.attempt, lease.deaths) == (model.attempts[lease.id] + 1, model.deaths[lease.id])
+        assert lease.token > max(model.tokens.values(), default=0)
+        model.states[lease.id], model.tokens[lease.id] = "leased", lease.token
+        self.leases.append(lease)
 
     def end(self) -> None:
         if not self.leases:
@@ -109,9 +132,9 @@ class Walk:
         }[how]()
         assert done == held
         if held:
-            model.states[lease.id] = {
-                "land": "landed", "skip": "skipped", "release": "queued", "bury": "dead"
-            }.get(how, "waiting")  # fmt: skip
+            model.states[lease.id] = {"land": "landed", "skip": "skipped", "bury": "dead"}.get(how, "waiting")
+            if how == "release":
+                model.due(lease.id)
             model.attempts[lease.id] += how == "wait_spending"
             if how == "bury":
                 model.letters.add(lease.id)
@@ -128,23 +151,21 @@ class Walk:
         image = self.random.choice(leased)
         self.valkey.client.zadd("weavloader:leased", {image: 1})
         answer = self.ledger.lease(self.by_id[image])
-        assert isinstance(answer, Lease)
-        assert answer.token > self.model.tokens[image]
+        assert answer == Refusal("waiting")
         self.model.deaths[image] += 1
-        assert answer.deaths == self.model.deaths[image]
-        self.model.tokens[image] = answer.token
-        self.leases.append(answer)
+        self.model.due(image)
 
     def sweep(self, late: bool = False) -> None:
         found = self.ledger.sweep(now=time.time() + 10_000 if late else None)
-        expected = {
-            image for image, state in self.model.states.items() if state == "waiting" or (late and state == "leased")
-        }
+        expected = set()
+        for image, state in list(self.model.states.items()):
+            if state == "waiting" or (late and state == "leased"):
+                self.model.deaths[image] += state == "leased"
+                self.model.due(image)
+                if self.model.states[image] == "queued":
+                    expected.add(image)
         assert sorted(record.id for record in found) == sorted(expected)
-        for record in found:
-            assert record == self.by_id[record.id]
-            self.model.deaths[record.id] += self.model.states[record.id] == "leased"
-            self.model.states[record.id] = "queued"
+        assert all(record == self.by_id[record.id] for record in found)
 
     def sweep_late(self) -> None:
         if self.random.random() < 0.2:
@@ -178,7 +199,7 @@ class Walk:
         assert sum(self.ledger.letters.causes().values()) == len(self.model.letters)
         for image in self.by_id:
             standing = self.ledger.standing(image)
-            assert (standing.state if standing else None) == self.model.states.get(image)
+            assert (standing.state if standing else None) == self.model.shown(image)
             if standing and standing.record:
                 assert standing.record == self.by_id[image]
                 assert standing.attempts == self.model.attempts[image]
@@ -201,6 +222,6 @@ def test_the_ledger_does_what_the_model_does(valkey: Valkey, seed: int) -> None:
         stray = [
             key
             for key in valkey.client.keys("weavloader:image:*")
-            if walk.model.states[key.removeprefix("weavloader:image:")] not in ("queued", "waiting", "leased")
+            if walk.model.states[key.removeprefix("weavloader:image:")] not in ("queued", "waiting", "apart", "leased")
         ]
         assert stray == [], "finished images leave only their trace"

@@ -12,7 +12,7 @@ from ledger import Ledger
 from records import AuditCounts
 from settings import Jobs
 from tests.fixtures.redis import Valkey, running_valkey
-from tests.ledger.samples import bury, make_record, make_records, refused, state, take
+from tests.ledger.samples import bury, make_record, make_records, refused, state, take, take_suspect
 
 QUEUED = "weavloader:queued"
 
@@ -49,14 +49,15 @@ def test_a_wait_is_as_long_for_a_host_whose_clock_is_wrong(ledger: Ledger, monke
     assert ledger.sweep(now=time.time() + 61) == [make_record(0)]
 
 
-def test_a_lease_that_ran_out_is_queued_and_counted(ledger: Ledger, jobs_settings: Jobs) -> None:
+def test_a_lease_that_ran_out_is_counted_and_sets_the_image_apart(ledger: Ledger, jobs_settings: Jobs) -> None:
     record = make_record(0)
     lease = take(ledger, record)
     assert ledger.sweep() == []
-    assert ledger.sweep(now=time.time() + jobs_settings.lease + 1) == [record]
+    assert ledger.sweep(now=time.time() + jobs_settings.lease + 1) == [], "no message carries it any more"
     assert not ledger.land(lease), "the owner is late"
-    again = take(ledger, record)
-    assert (again.attempt, again.deaths) == (1, 1)
+    assert refused(ledger, record) == "waiting"
+    again = take_suspect(ledger)
+    assert (again.id, again.attempt, again.deaths, again.alone) == (record.id, 1, 1, 0)
 
 
 def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
@@ -68,8 +69,10 @@ def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
         with Ledger(Jobs(broker_url=second.url)) as ledger:
             assert ledger.sweep() == []
             assert ledger.renew([lease]) == []
-            assert ledger.sweep(now=time.time() + 15) == []
-            assert ledger.sweep(now=time.time() + 25) == [make_record(0)], "the owner is gone"
+            ledger.sweep(now=time.time() + 14)
+            assert state(ledger, make_record(0)) == "leased"
+            ledger.sweep(now=time.time() + 25)
+            assert state(ledger, make_record(0)) == "waiting", "the owner is gone"
 
 
 def test_an_image_that_others_overtook_has_lost_its_message(ledger: Ledger, busy: Valkey) -> None:
@@ -92,7 +95,7 @@ def test_a_long_queue_is_not_lost(ledger: Ledger, busy: Valkey) -> None:
     assert ledger.sweep() == []
 
 
-@pytest.mark.parametrize("again", ["swept", "released", "expired", "waited", "replayed", "reopened"])
+@pytest.mark.parametrize("again", ["swept", "released", "waited", "replayed", "reopened"])
 def test_an_image_that_was_queued_again_and_comes_first_makes_no_other_look_lost(
     ledger: Ledger, busy: Valkey, again: str
 ) -> None:
@@ -105,9 +108,6 @@ def test_an_image_that_was_queued_again_and_comes_first_makes_no_other_look_lost
         assert ledger.sweep() == [first]
     elif again == "released":
         ledger.release(take(ledger, first))
-    elif again == "expired":
-        take(ledger, first)
-        assert ledger.sweep(now=time.time() + 60) == [first]
     elif again == "waited":
         ledger.wait(take(ledger, first), time.time() - 1, spend_attempt=False, reason="paused")
         assert ledger.sweep() == [first]
@@ -157,8 +157,9 @@ def test_thousands_that_are_due_leave_room_for_dead_owners_and_lost_messages(
     age(busy, {lost.id: 90, overtaking.id: 5})
     take(ledger, overtaking)
     found = ledger.sweep(now=time.time() + jobs_settings.lease + 10, limit=10)
-    assert found[:3] == [expired, overtaking, lost]
-    assert len(found) == 10
+    assert found[0] == lost
+    assert len(found) == 8
+    assert ledger.snapshot().suspects == 2, "the two whose lease ran out"
 
 
 def test_a_clock_set_back_makes_no_queued_image_look_lost(ledger: Ledger, busy: Valkey) -> None:
@@ -173,13 +174,17 @@ def test_a_clock_set_back_makes_no_queued_image_look_lost(ledger: Ledger, busy: 
 
 
 def test_a_clock_set_back_lets_nothing_wait_for_ever(ledger: Ledger, busy: Valkey, jobs_settings: Jobs) -> None:
-    queued, leased = make_records(2)
+    queued, leased, waiting, patient = make_records(4)
     ledger.record([queued])
     take(ledger, leased)
+    for record, seconds in ((waiting, 3600), (patient, jobs_settings.retry_cap)):
+        ledger.wait(take(ledger, record), time.time() + seconds, spend_attempt=False, reason="triton_unavailable")
     age(busy, {queued.id: -3600})
     busy.client.zadd("weavloader:leased", {leased.id: time.time() + 3600})
-    assert ledger.sweep() == [queued]
-    assert ledger.sweep(now=time.time() + jobs_settings.lease + 1) == [leased]
+    assert ledger.sweep() == [queued, waiting]
+    assert state(ledger, patient) == "waiting"
+    ledger.sweep(now=time.time() + jobs_settings.lease + 1)
+    assert state(ledger, leased) == "waiting"
 
 
 def test_an_image_whose_hash_was_removed_shows_in_the_audit(ledger: Ledger, valkey: Valkey) -> None:

@@ -20,6 +20,7 @@ from tests.ledger.samples import (
     refused,
     state,
     take,
+    take_suspect,
 )
 
 ENDINGS: dict[str, Callable[[Ledger, Lease], bool]] = {
@@ -100,13 +101,14 @@ def test_a_leased_image_is_refused(ledger: Ledger) -> None:
     assert refused(ledger, make_record(0)) == "leased"
 
 
-def test_a_lease_that_ran_out_is_taken_over_and_counted(ledger: Ledger, valkey: Valkey) -> None:
+def test_who_comes_for_an_image_whose_lease_ran_out_finds_it_set_apart(ledger: Ledger, valkey: Valkey) -> None:
     record = make_record(0)
     old = take(ledger, record)
     valkey.client.zadd("weavloader:leased", {record.id: 1})
-    new = take(ledger, record)
+    assert refused(ledger, record) == "waiting"
+    new = take_suspect(ledger)
     assert new.token > old.token
-    assert (new.attempt, new.deaths) == (1, 1)
+    assert (new.id, new.attempt, new.deaths) == (record.id, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,8 @@ def test_a_late_owner_changes_nothing(ledger: Ledger, valkey: Valkey, ending: st
     record = make_record(0)
     late = take(ledger, record)
     valkey.client.zadd("weavloader:leased", {record.id: 1})
-    owner = take(ledger, record)
+    assert refused(ledger, record) == "waiting"
+    owner = take_suspect(ledger)
     assert not ENDINGS[ending](ledger, late)
     assert ledger.renew([late, owner]) == [late]
     assert state(ledger, record) == "leased"
@@ -217,7 +220,7 @@ def test_a_letter_ends_its_own_lease_only(ledger: Ledger) -> None:
 def test_a_request_repeated_because_its_answer_was_lost_gets_the_same_lease(ledger: Ledger) -> None:
     """The client repeats a request when the connection breaks; the first one may have been served."""
     record = make_record(0)
-    first, second = (ledger._connection.run("lease", record.id, "[]", 20, "owner") for _ in range(2))
+    first, second = (ledger._connection.run("lease", record.id, "[]", 20, "owner", "sage") for _ in range(2))
     assert first == second
 
 

@@ -310,3 +310,31 @@ class TestAfterAGap:
         page = asked.poll(sage.cloud, NOW - 24 * HOUR)
         assert page.complete_ns is not None
         assert page.complete_ns >= NOW - 24 * HOUR + self.OVERLAP + SHORTEST_NS - 1000
+
+
+class TestWhereThisHostsClockIsAhead:
+    """The source's own clock says what is past: what it will be given later must not be passed over."""
+
+    @pytest.fixture(autouse=True)
+    def ahead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        true = time.time_ns
+        monkeypatch.setattr("sources.sage.time.time_ns", lambda: true() + 8 * HOUR)
+
+    def test_no_window_is_complete_that_ends_in_the_sources_future(self, sage: LocalSage) -> None:
+        asked, start = poller(), NOW - 120 * 10**9
+        sage.upload("/1.jpg", start)
+        pages = [asked.poll(sage.cloud, start) for _ in range(2)]
+        assert [page.complete_ns for page in pages] == [None, None]
+        assert [page.newest_ns for page in pages] == [start, start]
+        assert ["end" in seen.body for seen in sage.seen] == [True, False]
+
+    def test_nothing_carries_the_cursor_beyond_the_sources_now(self, sage: LocalSage) -> None:
+        sage.upload("/1.jpg", NOW + HOUR)
+        page = poller().poll(sage.cloud, NOW - HOUR)
+        assert page.newest_ns is not None
+        assert NOW - HOUR < page.newest_ns < NOW + HOUR
+
+    def test_a_gap_is_still_read_window_by_window(self, sage: LocalSage) -> None:
+        asked, start = poller(), NOW - 24 * HOUR
+        assert asked.poll(sage.cloud, start).complete_ns is not None
+        assert asked.poll(sage.cloud, start).complete_ns is not None

@@ -65,8 +65,8 @@ def test_each_becomes_one_line_that_names_the_store_or_the_object(kind: type[Exc
         ("knn search: query node: 8 vs 9: vector lengths don't match", PartUnavailable, "vector_length"),
         ("no such prop with name 'zzz' found in class 'X' in the schema", PermanentError, "store_rejected"),
         ("invalid number property 'n' on class 'X': requires a float", PermanentError, "store_rejected"),
-        ("context deadline exceeded", TransientError, "store_timeout"),
-        ("Deadline Exceeded", TransientError, "store_timeout"),
+        ("context deadline exceeded", PartUnavailable, "store_timeout"),
+        ("Deadline Exceeded", PartUnavailable, "store_timeout"),
         ("something that nobody has seen before", TransientError, "store_error"),
     ],
 )  # fmt: skip
@@ -76,12 +76,18 @@ def test_the_servers_words_decide(words: str, kind: type[WeavloaderError], cause
     assert ours.cause == cause
 
 
+def test_a_store_whose_disk_was_full_is_to_be_started_again():
+    ours = border.explain("target vector clip: write /data/x.condensed: no space left on device", ADDRESS)
+    assert type(ours) is PartUnavailable
+    assert "start it again" in str(ours)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
         ("UNAVAILABLE", PartUnavailable),
         ("UNAUTHENTICATED", border.KeyRefused),
-        ("DEADLINE_EXCEEDED", TransientError),
+        ("DEADLINE_EXCEEDED", PartUnavailable),
         ("INTERNAL", TransientError),
     ],
 )

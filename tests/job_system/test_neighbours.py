@@ -64,7 +64,7 @@ def starts(commands: Commands, *words: str, **extra: str) -> str:
 
 def doctors_line(commands: Commands, **extra: str) -> str:
     """What ``doctor`` says of the neighbours."""
-    lines = commands.run(sys.executable, "main.py", "doctor", **extra).stdout.splitlines()
+    lines = commands.run(sys.executable, "main.py", "doctor", seconds=90, **extra).stdout.splitlines()
     (line,) = (line for line in lines if "redis neighbours" in line)
     return line
 

@@ -4,7 +4,8 @@ kombu 5.7 ends a channel by talking to its server: it reads the answer of its la
 that server is dead this raises before the channel is closed; its connection is torn down all the same, and the second
 attempt ends the whole worker with an AttributeError. That happens when the worker hears of the death by its mailbox
 first, as it does after a failover of Sentinel's. Here such a channel is closed the first time: what it had not
-acknowledged is put back by the next worker, or by the ledger's sweep.
+acknowledged is put back by the next worker, or by the ledger's sweep. What still goes wrong after that, ``consumer.py``
+lives through.
 """
 
 from __future__ import annotations

@@ -75,4 +75,19 @@ def metrics() -> None:
         server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster, stop=stop)
 
 
-COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower)
+@click.command()
+def web() -> None:
+    """Serve the search page and its API."""
+    import logs
+    from commands.probes import Probes
+    from metrics import recorder
+    from web import serving
+
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
+    logs.configure(loaded.logging, "MAIN", secrets=configuration.secrets_of(loaded))
+    recorder.prepare(loaded.paths.data, "web")
+    with Probes(loaded) as probes:
+        serving.serve(loaded, probes.all)
+
+
+COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower, web)

@@ -13,7 +13,7 @@ from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
     *("demo", "up", "setup", "replay", "search", "similar", "status", "doctor", "audit", "dlq", "config", "env"),
-    *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower"),
+    *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 
 

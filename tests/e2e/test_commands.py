@@ -120,7 +120,7 @@ def test_every_part_answers_its_canary_and_sage_is_no_part_without_a_login(lande
     parts = landed.json("status")["parts"]
     assert set(parts) == {
         *("redis", "triton", "weaviate", "processor", "moderator", "cleaner", "scheduler", "stream"),
-        *("metrics", "flower"),
+        *("metrics", "flower", "web"),
     }
     assert all(set(part) == {"ok", "detail", "address"} and part["ok"] for part in parts.values()), parts
 
@@ -143,7 +143,7 @@ def test_doctor_finds_nothing_wrong_with_a_running_stack(landed: House) -> None:
         r"version \d+\.\d+.*, collection HybridSearchExample of schema \d", checks["weaviate schema"]["detail"]
     )
     asked = ("redis", "clocks", "triton captioner", "triton embedder", "triton canary", "weaviate", "fork safety")
-    roles = ("processor", "moderator", "cleaner", "scheduler", "stream", "metrics", "flower")
+    roles = ("processor", "moderator", "cleaner", "scheduler", "stream", "metrics", "flower", "web")
     assert {checks[name]["state"] for name in (*asked, *roles)} == {"ok"}
 
 

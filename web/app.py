@@ -1,0 +1,127 @@
+"""The application: routes, what every request has to pass, and how errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import logs
+from errors import (
+    ConfigurationError,
+    NotFound,
+    PartUnavailable,
+    PermanentError,
+    TransientError,
+    UsageError,
+    WeavloaderError,
+)
+from job_system.letters import Publish
+from settings import Settings
+from web import api
+from web.access import Refused
+from web.limits import Limits
+from web.services import Parts, Services
+
+log = logs.get(__name__)
+
+TITLE = "Weavloader"
+DESCRIPTION = (
+    "Find pictures of a stream by words, by likeness, by time and by place. Errors are JSON objects with `error` (one"
+    " line) and `cause` (one word). Tokens: `Authorization: Bearer …`; on loopback reading needs none unless it is set."
+)
+
+_STATUS: tuple[tuple[type[WeavloaderError], int], ...] = (
+    (NotFound, 404),
+    (UsageError, 422),
+    (PermanentError, 422),
+    (PartUnavailable, 503),
+    (TransientError, 503),
+    (ConfigurationError, 503),
+)
+
+
+def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
+    """The application of these settings; ``parts`` gives the parts' states and may be slow, ``publish``
+    sends images' messages.
+
+    Raises ``ConfigurationError`` where it would be open beyond loopback.
+    """
+    services = Services(settings, parts, publish)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await services.aclose()
+
+    app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.services = services
+    app.add_middleware(Limits, section=settings.web, access=services.access)
+    app.include_router(api.router)
+    app.add_exception_handler(WeavloaderError, _told)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _plain)
+    app.add_exception_handler(Exception, _unexpected)
+
+    @app.get("/health", include_in_schema=False)
+    async def health() -> dict[str, bool]:
+        """200 while this process lives, whatever the other parts do."""
+        return {"alive": True}
+
+    return app
+
+
+def status_of(error: WeavloaderError) -> int:
+    """The HTTP status of an error of ours."""
+    if isinstance(error, Refused):
+        return error.status
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WeavloaderError)
+    status = status_of(error)
+    if status >= 500:
+        log.warning("a request failed", path=request.url.path, cause=error.cause, error=str(error))
+    return _answer(status, logs.scrubbed(str(error)), error.cause)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _answer(422, explained(error), "usage")
+
+
+def explained(error: RequestValidationError) -> str:
+    """What is wrong with the request, in one line."""
+    problems = []
+    for problem in error.errors():
+        name = ".".join(str(step) for step in problem["loc"][1:])
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
+    return "; ".join(problems)[:1000]
+
+
+async def _plain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    cause = {404: "not_found", 405: "method_not_allowed", 400: "usage"}.get(error.status_code, "http")
+    answer = _answer(error.status_code, str(error.detail), cause)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("a request failed", path=request.url.path, exc_info=error)
+    return _answer(500, f"unexpected {type(error).__name__}: the server's log says more", "unexpected")
+
+
+def _answer(status: int, error: str, cause: str) -> JSONResponse:
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        headers["Retry-After"] = "5"
+    return JSONResponse({"error": error, "cause": cause}, status, headers)

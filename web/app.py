@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import logs
@@ -22,10 +23,11 @@ from errors import (
 )
 from job_system.letters import Publish
 from settings import Settings
-from web import api
+from web import api, pages, showing
 from web.access import Refused
+from web.asked import explained
 from web.limits import Limits
-from web.services import Parts, Services
+from web.services import Parts, Services, base_of
 
 log = logs.get(__name__)
 
@@ -62,6 +64,8 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     app.state.services = services
     app.add_middleware(Limits, section=settings.web, access=services.access)
     app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")
     app.add_exception_handler(WeavloaderError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
@@ -87,41 +91,40 @@ async def _told(request: Request, error: Exception) -> Response:
     status = status_of(error)
     if status >= 500:
         log.warning("a request failed", path=request.url.path, cause=error.cause, error=str(error))
-    return _answer(status, logs.scrubbed(str(error)), error.cause)
+    return _answer(request, status, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _answer(422, explained(error), "usage")
-
-
-def explained(error: RequestValidationError) -> str:
-    """What is wrong with the request, in one line."""
-    problems = []
-    for problem in error.errors():
-        name = ".".join(str(step) for step in problem["loc"][1:])
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        problems.append(f"{name}: {message}" if name else message)
-    return "; ".join(problems)[:1000]
+    return _answer(request, 422, UsageError(explained({**item, "loc": item["loc"][1:]} for item in error.errors())))
 
 
 async def _plain(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     cause = {404: "not_found", 405: "method_not_allowed", 400: "usage"}.get(error.status_code, "http")
-    answer = _answer(error.status_code, str(error.detail), cause)
+    answer = _answer(request, error.status_code, WeavloaderError(str(error.detail), cause=cause))
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("a request failed", path=request.url.path, exc_info=error)
-    return _answer(500, f"unexpected {type(error).__name__}: the server's log says more", "unexpected")
+    return _answer(request, 500, WeavloaderError(f"unexpected {type(error).__name__}: the server's log says more"))
 
 
-def _answer(status: int, error: str, cause: str) -> JSONResponse:
+def _answer(request: Request, status: int, error: WeavloaderError) -> Response:
+    """A page for who asked for a page, else JSON."""
+    text = logs.scrubbed(str(error))
+    if _is_page(request):
+        return pages.told(request, status, WeavloaderError(text, cause=error.cause))
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
         headers["Retry-After"] = "5"
-    return JSONResponse({"error": error, "cause": cause}, status, headers)
+    return JSONResponse({"error": text, "cause": error.cause}, status, headers)
+
+
+def _is_page(request: Request) -> bool:
+    path = request.url.path.removeprefix(base_of(request))
+    return not path.startswith(("/api/", "/static/", "/openapi.json"))

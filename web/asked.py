@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from errors import UsageError
 from records import SearchFilters
 from searching import (
     DEFAULT_ALPHA,
@@ -23,6 +25,7 @@ from searching import (
 MOST_LETTERS = 500
 
 Name = Annotated[str | None, Field(max_length=200)]
+Degrees = Annotated[float | None, Field(ge=-180, le=180)]
 
 
 class Asked(BaseModel):
@@ -126,6 +129,41 @@ class SimilarAsked(Narrowed):
             raise ValueError(f"{text!r} is not an image's id") from None
 
 
+class PageAsked(Asked):
+    """What the search page's form asks for: a text, or pictures like a stored (``like``) or an uploaded one."""
+
+    q: str = Field("", max_length=LONGEST_QUERY)
+    like: str = Field("", max_length=64)
+    upload: str = Field("", max_length=64)
+    alpha: float = Field(DEFAULT_ALPHA, ge=0, le=1)
+    vsn: Name = None
+    node: Name = None
+    camera: Name = None
+    project: Name = None
+    since: Name = None
+    until: Name = None
+    south: Degrees = None
+    west: Degrees = None
+    north: Degrees = None
+    east: Degrees = None
+    sort: Literal["relevance", "time"] = "relevance"
+    apart: bool = False
+    page: int = Field(1, ge=1, le=MAX_LIMIT)
+
+    def narrowed(self, per_page: int) -> Narrowed:
+        """The parameters as the API takes them. Raises ``UsageError``."""
+        sides = (self.south, self.west, self.north, self.east)
+        if any(side is not None for side in sides) and None in sides:
+            raise UsageError("a place is a box of four sides: give south, west, north and east")
+        values = {name: getattr(self, name) for name in ("vsn", "node", "camera", "project", "since", "until", "sort")}
+        box = None if self.south is None else ",".join(f"{side!r}" for side in sides)
+        offset, collapse = (self.page - 1) * per_page, not self.apart
+        try:
+            return Narrowed(**values, box=box, collapse=collapse, offset=offset, limit=per_page)
+        except ValidationError as error:
+            raise UsageError(explained(error.errors())) from None
+
+
 class LettersAsked(Asked):
     """Which dead letters to list."""
 
@@ -140,6 +178,16 @@ class LettersAsked(Asked):
         if text is not None:
             parse_moment(text)
         return text
+
+
+def explained(problems: Iterable[Mapping[str, Any]]) -> str:
+    """What is wrong with parameters, in one line, of what pydantic says."""
+    texts = []
+    for problem in problems:
+        name = ".".join(str(step) for step in problem["loc"])
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        texts.append(f"{name}: {message}" if name else message)
+    return "; ".join(texts)[:1000]
 
 
 class LettersChosen(BaseModel):

@@ -22,6 +22,7 @@ FORM_EXTRA = 2**16
 MOST_CLIENTS = 10_000
 #: What a request takes of its client's rate where that is not 1: a page of results has dozens of thumbnails.
 THUMBNAIL_COST = 0.02
+LOGIN_COST = 20.0
 _UPLOADS = ("/api/similar", "/similar")
 _FREE = ("/static/", "/health")
 
@@ -126,7 +127,7 @@ class Limits:
         path = scope["path"]
         if not path.startswith(_FREE):
             client = self._client(scope, headers)
-            cost = THUMBNAIL_COST if path.endswith("/thumbnail") else 1.0
+            cost = THUMBNAIL_COST if path.endswith("/thumbnail") else LOGIN_COST if path == "/login" else 1.0
             if seconds := self._rates.wait(client, cost, time.monotonic()):
                 after = {"Retry-After": str(math.ceil(seconds))}
                 why = f"too many requests (WEAVLOADER_WEB_RATE): wait {math.ceil(seconds)} s"

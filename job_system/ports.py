@@ -5,8 +5,10 @@ Their modules are imported here only when a process first works on an image, so 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from job_system.known_sources import KnownSources
@@ -75,12 +77,17 @@ class _EmbedStage:
         return self.embedder.fuse(image, text)
 
 
+QuickAgain = Callable[[], Awaitable[bool]]
+
+
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
-    def __init__(self, ports: Ports, stack: AsyncExitStack) -> None:
+    def __init__(self, ports: Ports, stack: AsyncExitStack, quick_again: QuickAgain | None = None) -> None:
         self.ports = ports
         self._stack = stack
+        self._quick_again = quick_again
+        self._asking = False
 
     @classmethod
     async def open(cls, settings: Settings, sources: KnownSources) -> Self:
@@ -89,7 +96,7 @@ class OpenPorts:
         Raises ``PartUnavailable`` when a part does not answer and ``ConfigurationError`` when a model is unknown.
         """
         from client import WeaviateStore
-        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder, quick_again
         from sources import ImageFetcher, NodePlaces
 
         async with AsyncExitStack() as stack:
@@ -103,17 +110,29 @@ class OpenPorts:
             stack.push_async_callback(places.close)
             store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
             stack.push_async_callback(store.close)
+            captioner = open_captioner(settings.triton, connection)
+            embedder = open_embedder(settings.triton, connection)
             stages = _Stages(fetcher, places, preparer, store)
             ports = Ports(
                 fetcher=stages,
                 places=stages,
                 preparer=stages,
-                captioner=_CaptionStage(open_captioner(settings.triton, connection)),
-                embedder=_EmbedStage(open_embedder(settings.triton, connection)),
+                captioner=_CaptionStage(captioner),
+                embedder=_EmbedStage(embedder),
                 store=stages,
             )
-            return cls(ports, stack.pop_all())
+            return cls(ports, stack.pop_all(), partial(quick_again, connection, captioner, embedder))
         raise AssertionError("an exit stack swallows nothing")
+
+    async def quick_again(self) -> bool:
+        """Whether the models that answered nobody in time answer at once again; False while another image asks."""
+        if self._quick_again is None or self._asking:
+            return False
+        self._asking = True
+        try:
+            return await self._quick_again()
+        finally:
+            self._asking = False
 
     async def close(self) -> None:
         """Close all of it."""

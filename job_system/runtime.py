@@ -19,7 +19,15 @@ from typing import Any, TypeVar
 from celery.exceptions import Reject, Retry
 
 import logs
-from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    LoginRefused,
+    PartDied,
+    PartUnavailable,
+    PermanentError,
+    TransientError,
+    WeavloaderError,
+)
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
@@ -39,6 +47,9 @@ CLOSE_SECONDS = 5.0
 HELD_SECONDS = 0.5
 #: After these the models are asked again: what they made may itself be at fault.
 DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
+
+#: The cause where a model answers nobody in time.
+MODEL_SLOW = "model_slow"
 
 T = TypeVar("T")
 
@@ -237,6 +248,12 @@ class Runtime:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
                 await process_image(record, self.pauses.watching(ports.ports), outputs)
+        except PartUnavailable as error:
+            if error.cause != MODEL_SLOW or not await ports.quick_again():
+                raise
+            raise PartDied(
+                error.part, f"{error}. With this image, or one beside it: it is quick again", cause="model_stuck"
+            ) from None
         except TimeoutError:
             raise TransientError(
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",

@@ -185,6 +185,7 @@ class Ledger:
             self._jobs.lease,
             self._jobs.lost_after,
             health.IMAGE_QUEUE,
+            max(self._jobs.retry_cap, self._jobs.pause) + self._jobs.lease,
         )
         return unpairs(flat)
 

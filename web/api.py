@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 
+from errors import WeavloaderError
 from job_system.archive import throw_away
 from job_system.letters import replay_letters
 from job_system.queues import ROLES
@@ -13,6 +14,7 @@ from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
 from settings import Settings
+from web.access import Role, Visitor
 from web.answers import (
     DiscardAnswer,
     ErrorAnswer,
@@ -136,8 +138,6 @@ async def original(id: str, shared: Shared, who: Reader) -> Response:
 @router.get("/status")
 async def status(shared: Shared, who: Reader) -> StatusAnswer:
     """Each part with what it answered to a real request, where every image is, and the queues."""
-    from errors import WeavloaderError
-
     parts = {
         name: PartAnswer(ok=state.ok, detail=state.detail, address=state.address)
         for name, state in (await shared.parts()).items()
@@ -152,30 +152,29 @@ async def status(shared: Shared, who: Reader) -> StatusAnswer:
 @router.get("/dead-letters")
 async def dead_letters(asked: Annotated[LettersAsked, Query()], shared: Shared, who: Reader) -> LettersAnswer:
     """List dead letters, the newest first."""
-    from web.access import Role
-
     count, causes, letters = await listed_letters(shared, asked, who)
     shown = [letter_answer(letter, whole=who.role is Role.ADMIN) for letter in letters]
     return LettersAnswer(count=count, by_cause=causes, letters=shown)
 
 
 async def listed_letters(
-    shared: Services, asked: LettersAsked, who: Reader
+    shared: Services, asked: LettersAsked, who: Visitor
 ) -> tuple[int, dict[str, int], list[DeadLetter]]:
     """How many letters there are, by cause too, and those that were asked for; of nodes that may be shown."""
     since, until = (parse_moment(text).timestamp() if text else None for text in (asked.since, asked.until))
-    seen = shared.finder.allowed(filters_for(who))
 
     def ask(ledger: Ledger) -> tuple[int, dict[str, int], list[DeadLetter]]:
         letters = ledger.letters.list(cause=asked.cause, since=since, until=until, limit=asked.limit)
-        shown = [
-            letter
-            for letter in letters
-            if seen.shows(str(letter.record.get("vsn", "")), str(letter.record.get("node", "")))
-        ]
+        shown = [letter for letter in letters if shown_node(shared, letter, who)]
         return ledger.letters.count(), ledger.letters.causes(), shown
 
     return await shared.asked(ask)
+
+
+def shown_node(shared: Services, letter: DeadLetter, who: Visitor) -> bool:
+    """Whether the visitor may see the letter's node."""
+    named = (str(letter.record.get(name) or "") for name in ("vsn", "node"))
+    return shared.finder.allowed(filters_for(who)).shows(*named)
 
 
 @router.post("/dead-letters/replay")

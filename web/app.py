@@ -23,7 +23,7 @@ from errors import (
 )
 from job_system.letters import Publish
 from settings import Settings
-from web import api, pages, showing
+from web import api, letters, live, pages, showing
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
@@ -64,7 +64,8 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     app.state.services = services
     app.add_middleware(Limits, section=settings.web, access=services.access)
     app.include_router(api.router)
-    app.include_router(pages.router)
+    for module in (pages, live, letters):
+        app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")
     app.add_exception_handler(WeavloaderError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)

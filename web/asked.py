@@ -190,6 +190,15 @@ def explained(problems: Iterable[Mapping[str, Any]]) -> str:
     return "; ".join(texts)[:1000]
 
 
+class LettersShown(LettersAsked):
+    """Which dead letters the page shows."""
+
+    limit: int = Field(50, ge=1, le=MOST_LETTERS)
+    #: What was just done, after a form was sent.
+    replayed: int | None = None
+    discarded: int | None = None
+
+
 class LettersChosen(BaseModel):
     """Which dead letters to replay or to throw away."""
 

@@ -19,6 +19,7 @@ from records import ImageRecord, PartState, SearchFilters, Vector
 from searching import Finder
 from settings import Settings
 from web.access import Access, Refused, Role, Visitor, demand
+from web.efficiency import StageTimes
 
 #: Seconds for which the parts' states are shown without asking again.
 FRESH_SECONDS = 5.0
@@ -39,6 +40,7 @@ class Services:
         self.access = Access(settings.web)
         self.finder = Finder(settings)
         self.uploads = Uploads()
+        self.stages = StageTimes()
         self.publish = publish
         self._ask_parts = parts
         self._states: Mapping[str, PartState] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -33,8 +34,14 @@ def _safe_link(url: str) -> str:
         return ""
 
 
+def _moment(seconds: float) -> str:
+    """A time in seconds since the epoch, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 _environment.filters["parts"] = parts
 _environment.filters["safe_link"] = _safe_link
+_environment.filters["moment"] = _moment
 _environment.filters["query"] = lambda values: urlencode({name: value for name, value in values.items() if value})
 
 

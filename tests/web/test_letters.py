@@ -13,7 +13,7 @@ from tests.web.conftest import Open
 ADMIN = {"Authorization": "Bearer the admin's word"}
 
 
-def bury(ledger: Ledger, number: int, cause: str = "not_found", **changes: str) -> ImageRecord:
+def bury(ledger: Ledger, number: int, cause: str = "not_found", kind: str = "permanent", **changes: str) -> ImageRecord:
     """An image that is dead, with its letter."""
     record = image(number, **changes).record
     ledger.record([record])
@@ -23,7 +23,7 @@ def bury(ledger: Ledger, number: int, cause: str = "not_found", **changes: str) 
         task_id=record.id,
         record=record.to_message(),
         cause=cause,
-        kind="permanent",
+        kind=kind,
         error=f"image {number} failed",
         traceback="Traceback: a line of code",
         attempts=1,

@@ -29,7 +29,7 @@ class HouseGroup(click.Group):
 
     sections = (
         ("Run it", ("demo", "up", "setup", "replay")),
-        ("Find pictures", ("search", "similar")),
+        ("Find pictures", ("search", "similar", "mcp")),
         ("Look at it", ("status", "doctor", "audit", "dlq", "config", "env")),
         (
             "Roles, one process each",

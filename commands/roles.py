@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 
@@ -90,4 +91,15 @@ def web() -> None:
         serving.serve(loaded, probes.all)
 
 
-COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower, web)
+@click.command()
+def mcp() -> None:
+    """Serve the search as tools for a language model, on standard input and output."""
+    import logs
+    from web.tools import serve_streams
+
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
+    logs.configure(loaded.logging, "MAIN", secrets=configuration.secrets_of(loaded))
+    asyncio.run(serve_streams(loaded))
+
+
+COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower, web, mcp)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import logs
 from errors import (
@@ -28,6 +29,7 @@ from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
 from web.services import Parts, Services, base_of
+from web.tools import OverHttp
 
 log = logs.get(__name__)
 
@@ -55,9 +57,12 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     """
     services = Services(settings, parts, publish)
 
+    tools = OverHttp(services.finder, services.access)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with tools.sessions.run():
+            yield
         await services.aclose()
 
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -66,6 +71,7 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     app.include_router(api.router)
     for module in (pages, live, letters):
         app.include_router(module.router)
+    app.router.routes.append(Route("/mcp", tools))
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")
     app.add_exception_handler(WeavloaderError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -128,4 +134,4 @@ def _answer(request: Request, status: int, error: WeavloaderError) -> Response:
 
 def _is_page(request: Request) -> bool:
     path = request.url.path.removeprefix(base_of(request))
-    return not path.startswith(("/api/", "/static/", "/openapi.json"))
+    return not path.startswith(("/api/", "/static/", "/openapi.json", "/mcp"))

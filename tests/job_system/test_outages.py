@@ -77,3 +77,11 @@ def test_a_job_that_needs_no_models_does_not_wait_for_them_and_says_nothing_of_t
 def test_what_is_no_shared_part_stops_nobody_else(outages: Outages, error: Exception) -> None:
     outages.failed(error)
     assert not refused(outages)
+
+
+def test_nobody_tries_while_it_is_found_out_why_a_part_failed(outages: Outages, clock: Clock) -> None:
+    with outages.untried(PartUnavailable("triton", "no answer in time", cause="model_slow")):
+        clock.seconds += 10 * TRIAL_SECONDS
+        with pytest.raises(PartUnavailable, match="no answer in time"):
+            outages.check()
+    outages.check()

@@ -17,8 +17,8 @@ from records import Hit, ImageRecord, SearchFilters, Vector
 from settings import Settings
 
 if TYPE_CHECKING:
-    from client import WeaviateStore
-    from inference import ImagePreparer, TritonConnection
+    from client import StoreObserver, WeaviateStore
+    from inference import ImagePreparer, ModelObserver, TritonConnection
     from processing import Embedder
 
 DEFAULT_ALPHA = 0.4
@@ -39,8 +39,11 @@ class Finder:
     UNALLOWED_NODES are never found.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, observe_store: StoreObserver | None = None, observe_model: ModelObserver | None = None
+    ) -> None:
         self._settings = settings
+        self._observe_store, self._observe_model = observe_store, observe_model
         self._denied = settings.sage.unallowed_nodes
         self._opened_store: WeaviateStore | None = None
         self._connection: TritonConnection | None = None
@@ -137,7 +140,7 @@ class Finder:
         from client import WeaviateStore
 
         if self._opened_store is None:
-            self._opened_store = WeaviateStore(self._settings.weaviate)
+            self._opened_store = WeaviateStore(self._settings.weaviate, self._observe_store)
         return self._opened_store
 
     @property
@@ -145,7 +148,7 @@ class Finder:
         from inference import TritonConnection, open_embedder
 
         if self._opened_embedder is None:
-            self._connection = TritonConnection(self._settings.triton)
+            self._connection = TritonConnection(self._settings.triton, self._observe_model)
             self._opened_embedder = open_embedder(self._settings.triton, self._connection)
         return self._opened_embedder
 

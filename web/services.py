@@ -15,6 +15,7 @@ from errors import NotFound, SkipImage
 from job_system.known_sources import KnownSources
 from job_system.letters import Publish
 from ledger import Ledger
+from metrics import recorder
 from records import ImageRecord, PartState, SearchFilters, Vector
 from searching import Finder
 from settings import Settings
@@ -38,7 +39,7 @@ class Services:
     def __init__(self, settings: Settings, parts: Parts, publish: Publish) -> None:
         self.settings = settings
         self.access = Access(settings.web)
-        self.finder = Finder(settings)
+        self.finder = Finder(settings, recorder.store_observed, recorder.model_observed)
         self.uploads = Uploads()
         self.stages = StageTimes()
         self.publish = publish

@@ -17,7 +17,7 @@ from client import WeaviateStore
 from job_system.celery_config import configuration
 from job_system.publish import publish_records
 from records import IndexedImage, PartState
-from sections import Jobs, Paths, Sage, Web
+from sections import Fetch, Jobs, Paths, Sage, Web
 from settings import Settings, Triton, Weaviate
 from tests.fixtures.redis import free_port
 from tests.store.images import image
@@ -60,17 +60,18 @@ def open_page(
     """Starts a page with some settings; a client that asks it."""
     with ExitStack() as stack:
 
-        def start(*, sage: dict[str, Any] | None = None, headers: dict[str, str] | None = None, **web: Any) -> Any:
+        def start(*, sage: dict[str, Any] | None = None, fetch: dict[str, Any] | None = None, **web: Any) -> Any:
             settings = Settings(
                 paths=Paths(data=tmp_path),
                 jobs=jobs_settings,
                 sage=Sage(**(sage or {})),
+                fetch=Fetch(**(fetch or {})),
                 triton=triton_server.model_copy(update={"embedder": "plain_embedder"}),
                 weaviate=collection,
                 web=Web(**{"port": free_port(), **web}),
             )
             address = stack.enter_context(serving(settings, lambda: PARTS, partial(publish_records, app)))
-            return stack.enter_context(httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=30))
+            return stack.enter_context(httpx.Client(base_url=address, trust_env=False, timeout=30))
 
         yield start
 

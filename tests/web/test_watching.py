@@ -129,7 +129,7 @@ def test_discarding_is_asked_about_first(open_page: Open, ledger: Ledger) -> Non
     assert "Throw 1 dead letter away?" in shown(page.post("/dead-letters", data=form))
     assert ledger.letters.count() == 1
     answer = page.post("/dead-letters", data={**form, "confirmed": "true"})
-    assert "1 letters were thrown away" in shown(page.get(answer.headers["location"]))
+    assert "1 letter was thrown away" in shown(page.get(answer.headers["location"]))
     assert ledger.letters.count() == 0
     assert "no dead letter was chosen" in shown(page.post("/dead-letters", data={**form, "ids": []}), 422)
 

@@ -162,19 +162,24 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def reader(request: Request) -> Visitor:
+async def shared(request: Request) -> Services:
+    """The server's; a coroutine, as the others are, so that none of them waits for a thread."""
+    return services_of(request)
+
+
+async def reader(request: Request) -> Visitor:
     """Somebody who may read. Raises ``Refused``."""
     access = services_of(request).access
     return demand(access.visitor(request), Role.READ, access)
 
 
-def admin(request: Request) -> Visitor:
+async def admin(request: Request) -> Visitor:
     """Somebody who may change dead letters. Raises ``Refused``."""
     access = services_of(request).access
     return demand(access.visitor(request), Role.ADMIN, access)
 
 
-Shared = Annotated[Services, Depends(services_of)]
+Shared = Annotated[Services, Depends(shared)]
 Reader = Annotated[Visitor, Depends(reader)]
 Admin = Annotated[Visitor, Depends(admin)]
 

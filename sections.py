@@ -263,6 +263,29 @@ class Flower(Section):
     )
 
 
+class Web(Section):
+    """The search page and its API."""
+
+    host: str = setting(
+        "127.0.0.1", "WEAVLOADER_WEB_HOST", "address that the page listens on; beyond loopback only with a token"
+    )
+    port: Port = setting(8000, "WEAVLOADER_WEB_PORT", "port of the page and its API")
+    read_token: str = setting(
+        "", "WEAVLOADER_WEB_READ_TOKEN", "token for reading (on loopback reading is open unless set)", secret=True
+    )
+    admin_token: str = setting(
+        "", "WEAVLOADER_WEB_ADMIN_TOKEN", "token for reading and for dead letters (without it: no changes)", secret=True
+    )
+    nodes: Words = setting(
+        (), "WEAVLOADER_WEB_NODES", "comma list of nodes (vsn or node id) that readers may see (all unless set)"
+    )
+    originals: bool = setting(
+        False, "WEAVLOADER_WEB_ORIGINALS", "hand out original images, fetched with the login of this installation"
+    )
+    upload_bytes: Count = setting(16 * 2**20, "WEAVLOADER_WEB_UPLOAD_BYTES", "largest uploaded picture in bytes")
+    rate: Count = setting(600, "WEAVLOADER_WEB_RATE", "requests a minute that one client may make")
+
+
 class Logging(Section):
     """Logs."""
 
@@ -282,4 +305,5 @@ class Settings(Section):
     weaviate: Weaviate = Weaviate()
     metrics: Metrics = Metrics()
     flower: Flower = Flower()
+    web: Web = Web()
     logging: Logging = Logging()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from commands.probes import Probes
-from errors import WeavloaderError
+from errors import ConfigurationError, WeavloaderError
 from job_system.health import FULL_DISK
 from ledger import ServerFigures
 from records import PartState
@@ -78,6 +78,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
             "Weaviate takes no writes and images wait",
             usable=False,
         )
+    yield web_access(settings)
     with Probes(settings) as probes:
         reachable = yield from broker(settings, probes)
         yield from parts(settings, probes, reachable=reachable, running=running)
@@ -100,6 +101,19 @@ def libpython() -> Finding:
     except WeavloaderError as error:
         return Finding("wrong", "libpython", str(error))
     return Finding("ok", "libpython", f"in {folder}" if folder else "found by the loader")
+
+
+def web_access(settings: Settings) -> Finding:
+    """Who may read the search page, and whether it would start."""
+    from web.access import Access
+
+    try:
+        access = Access(settings.web)
+    except ConfigurationError as error:
+        return Finding("wrong", "web access", str(error))
+    reading = "open on loopback" if access.open else "needs a token"
+    changing = "with the admin's token" if access.can_change else "off (WEAVLOADER_WEB_ADMIN_TOKEN is not set)"
+    return Finding("ok", "web access", f"reading {reading}; changing dead letters {changing}")
 
 
 # The modules are imported in a process of their own: what is open in it afterwards was opened by importing.

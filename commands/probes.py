@@ -242,10 +242,11 @@ class Probes:
 
     def endpoints(self) -> Mapping[str, Callable[[], PartState]]:
         """The probes of the roles that serve HTTP."""
-        metrics, flower = self._settings.metrics, self._settings.flower
+        metrics, flower, web = self._settings.metrics, self._settings.flower, self._settings.web
         return {
             "metrics": self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health"),
             "flower": self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401)),
+            "web": self.endpoint(f"http://{_host(web.host)}:{web.port}/health"),
         }
 
     def parts(self) -> Mapping[str, Callable[[], PartState]]:

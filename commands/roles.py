@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 
@@ -75,4 +76,30 @@ def metrics() -> None:
         server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster, stop=stop)
 
 
-COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower)
+@click.command()
+def web() -> None:
+    """Serve the search page and its API."""
+    import logs
+    from commands.probes import Probes
+    from metrics import recorder
+    from web import serving
+
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
+    logs.configure(loaded.logging, "MAIN", secrets=configuration.secrets_of(loaded))
+    recorder.prepare(loaded.paths.data, "web")
+    with Probes(loaded) as probes:
+        serving.serve(loaded, probes.all)
+
+
+@click.command()
+def mcp() -> None:
+    """Serve the search as tools for a language model, on standard input and output."""
+    import logs
+    from web.tools import serve_streams
+
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
+    logs.configure(loaded.logging, "MAIN", secrets=configuration.secrets_of(loaded))
+    asyncio.run(serve_streams(loaded))
+
+
+COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower, web, mcp)

@@ -157,6 +157,8 @@ def port_uses(settings: Settings, parts: Collection[Part], roles: Collection[str
         yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", settings.metrics.port, settings.metrics.host)
     if "flower" in roles:
         yield PortUse("Flower", "WEAVLOADER_FLOWER_PORT", settings.flower.port, settings.flower.host)
+    if "web" in roles:
+        yield PortUse("the search page", "WEAVLOADER_WEB_PORT", settings.web.port, settings.web.host)
 
 
 def resolved(settings: Settings, data: Path) -> Settings:

@@ -29,7 +29,7 @@ from stack.supervisor import ProcessState, Supervisor, last_line
 
 #: In the order of their start: the first three bring images in, the others may come when the parts are ready.
 FIRST_ROLES = ("processor", "moderator", "stream")
-ROLES = (*FIRST_ROLES, "scheduler", "cleaner", "metrics", "flower")
+ROLES = (*FIRST_ROLES, "scheduler", "cleaner", "metrics", "flower", "web")
 READY_SECONDS = 120.0
 #: How long a killed stack's guard may still be at stopping things.
 TAKEOVER_SECONDS = 20.0
@@ -147,6 +147,8 @@ class Stack:
             found["Metrics"] = f"http://{self.settings.metrics.host}:{self.settings.metrics.port}/metrics"
         if "flower" in self._roles:
             found["Flower"] = f"http://{self.settings.flower.host}:{self.settings.flower.port}/"
+        if "web" in self._roles:
+            found["Search"] = f"http://{self.settings.web.host}:{self.settings.web.port}/"
         return found
 
     def stop(self) -> None:

@@ -114,6 +114,12 @@ def test_a_taken_port_is_named_with_its_holder_and_its_setting(tmp_path: Path) -
     assert "set WEAVLOADER_FLOWER_PORT" in found[f"port {port}"]["detail"]
 
 
+def test_a_page_that_everybody_could_read_is_wrong(tmp_path: Path) -> None:
+    found = checks(settings_for(tmp_path / "data", WEAVLOADER_WEB_HOST="0.0.0.0"), 1)
+    assert wrong(found) == ["web access"]
+    assert "WEAVLOADER_WEB_READ_TOKEN" in found["web access"]["detail"]
+
+
 def test_parts_that_do_not_answer_are_wrong(tmp_path: Path) -> None:
     """And nobody waits for them for long, be they three."""
     environment = settings_for(tmp_path / "data")

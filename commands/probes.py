@@ -21,11 +21,14 @@ from settings import Settings, without_password
 
 if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
-    from metrics.server import ClusterCounts
+    from metrics.scraped import ClusterCounts
 
 PROBE_SECONDS = 8.0
 # A stack that polls SAGE does so at least this often.
 POLLED_SECONDS = 600.0
+#: How long, and of how many sources at most, the last poll is shown as metrics.
+REMEMBERED_SECONDS = 86_400.0
+MOST_SOURCES = 100
 
 
 class Probes:
@@ -277,10 +280,34 @@ class Probes:
     def cluster(self) -> ClusterCounts:
         """What the whole installation counts, from Redis, for the metrics endpoint."""
         from job_system.queues import ROLES
-        from metrics.server import ClusterCounts
+        from metrics.scraped import ClusterCounts, SourceState
 
         found = self._ledger.snapshot([role.queue for role in ROLES])
-        return ClusterCounts(found.queues, found.audit, found.dead_by_cause, found.oldest_queued)
+        paused, now = self._ledger.sources.paused(), time.time()
+        polls = {name: poll for name, poll in self._ledger.polls().items() if now - poll["when"] < REMEMBERED_SECONDS}
+        newest = sorted(polls, key=lambda name: polls[name]["when"], reverse=True)[:MOST_SOURCES]
+        return ClusterCounts(
+            queues=found.queues,
+            audit=found.audit,
+            dead_letters=found.dead_by_cause,
+            oldest_job_seconds=found.oldest_queued,
+            pending={
+                "queued": found.queued,
+                "waiting": found.waiting - found.suspects,
+                "suspects": found.suspects,
+            },
+            kept_outputs=found.kept_outputs,
+            redis_bytes=found.memory_bytes,
+            sources={
+                name: SourceState(
+                    poll_age=max(0.0, now - polls[name]["when"]),
+                    failed=bool(polls[name]["error"]),
+                    held=bool(polls[name].get("held")),
+                    paused=name in paused,
+                )
+                for name in newest
+            },
+        )
 
 
 def _missing(name: str) -> PartState:

@@ -72,7 +72,13 @@ def metrics() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with Probes(loaded) as probes:
-        server.serve(loaded.metrics, probes=probes.parts(), cluster=probes.cluster, stop=stop)
+        server.serve(
+            loaded.metrics,
+            probes=probes.parts(),
+            cluster=probes.cluster,
+            stop=stop,
+            folders={"data": loaded.paths.data},
+        )
 
 
 COMMANDS = (stream, processor, moderator, cleaner, scheduler, metrics, flower)

@@ -27,7 +27,9 @@ class _Stages:
 
     async def fetch(self, record: ImageRecord) -> bytes:
         with recorder.stage("fetch"):
-            return await self.fetcher.fetch(record)
+            data = await self.fetcher.fetch(record)
+        recorder.fetched(record.source, len(data))
+        return data
 
     async def locate(self, record: ImageRecord) -> Place:
         with recorder.stage("locate"):
@@ -75,6 +77,23 @@ class _EmbedStage:
         return self.embedder.fuse(image, text)
 
 
+def timed(ports: Ports) -> Ports:
+    """The ports, each call timed under its stage's name."""
+    stages = _Stages(ports.fetcher, ports.places, ports.preparer, ports.store)
+    return Ports(
+        fetcher=stages,
+        places=stages,
+        preparer=stages,
+        captioner=_CaptionStage(ports.captioner),
+        embedder=_EmbedStage(ports.embedder),
+        store=stages,
+    )
+
+
+def _decoded(status: str, seconds: float) -> None:
+    recorder.stage_observed("decode", status, seconds)
+
+
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
@@ -95,7 +114,7 @@ class OpenPorts:
         async with AsyncExitStack() as stack:
             connection = TritonConnection(settings.triton, observe=recorder.model_observed)
             stack.push_async_callback(connection.close)
-            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads)
+            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads, observe=_decoded)
             stack.callback(preparer.close)
             fetcher = ImageFetcher(settings.fetch, sources.addresses)
             stack.push_async_callback(fetcher.close)
@@ -103,16 +122,15 @@ class OpenPorts:
             stack.push_async_callback(places.close)
             store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
             stack.push_async_callback(store.close)
-            stages = _Stages(fetcher, places, preparer, store)
             ports = Ports(
-                fetcher=stages,
-                places=stages,
-                preparer=stages,
-                captioner=_CaptionStage(open_captioner(settings.triton, connection)),
-                embedder=_EmbedStage(open_embedder(settings.triton, connection)),
-                store=stages,
+                fetcher=fetcher,
+                places=places,
+                preparer=preparer,
+                captioner=open_captioner(settings.triton, connection),
+                embedder=open_embedder(settings.triton, connection),
+                store=store,
             )
-            return cls(ports, stack.pop_all())
+            return cls(timed(ports), stack.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def close(self) -> None:

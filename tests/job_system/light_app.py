@@ -19,7 +19,7 @@ import redis
 from errors import PartDied, PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
-from job_system.ports import OpenPorts
+from job_system.ports import OpenPorts, timed
 from processing import Ports
 from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
 from settings import Settings
@@ -118,7 +118,7 @@ async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     light: Any = LightPorts(settings.jobs.broker_url)
     stack = AsyncExitStack()
     stack.callback(light._log.close)
-    return OpenPorts(Ports(light, light, light, light, light, light), stack)
+    return OpenPorts(timed(Ports(light, light, light, light, light, light)), stack)
 
 
 celery_app.open_ports = open_light

@@ -77,3 +77,15 @@ def test_a_job_that_needs_no_models_does_not_wait_for_them_and_says_nothing_of_t
 def test_what_is_no_shared_part_stops_nobody_else(outages: Outages, error: Exception) -> None:
     outages.failed(error)
     assert not refused(outages)
+
+
+def test_an_observer_hears_of_every_change_once() -> None:
+    heard: list[tuple[str, bool]] = []
+    outages = Outages(observe=lambda part, away: heard.append((part, away)))
+    assert heard == [("triton", False), ("weaviate", False)]
+    heard.clear()
+    for _ in range(2):
+        outages.failed(AWAY)
+    for _ in range(2):
+        outages.succeeded()
+    assert heard == [("triton", True), ("triton", False)]

@@ -43,13 +43,15 @@ _PROBE_SECONDS = 1.0
 _CANARY_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 
-# A channel finds its server again soon after it came back, and takes the way that the settings say.
+# A channel finds its server again soon after it came back, takes the way that the settings say, and shares no TCP
+# connection with another one: a new channel must not get the dead connection of the one that it replaces.
 _CHANNEL = GrpcConfig(
     channel_options=[
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 500),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
     ]
 )
 
@@ -62,9 +64,9 @@ class WeaviateStore(Reading):
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
     the collection; to all others one that is missing holds nothing. A server that went away is found again by the same
-    object. Every method raises ``PartUnavailable`` when it cannot serve (away, API key refused, read-only),
-    ``TransientError`` (``store_timeout``, ``store_error``) when it failed, and ``ConfigurationError`` for a collection
-    that is not ours (and where no host is set, when made).
+    object, and after a timeout over a new connection. Every method raises ``PartUnavailable`` when it cannot serve
+    (away, ``store_timeout``, API key refused, read-only), ``TransientError`` (``store_error``) when it failed, and
+    ``ConfigurationError`` for a collection that is not ours (and where no host is set, when made).
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class WeaviateStore(Reading):
         self._groups: Groups[LandingObject] = Groups(
             self._send, lambda item: str(item.uuid), size=section.batch, linger=section.linger
         )
+        self._left: dict[weaviate.WeaviateAsyncClient, asyncio.Task[None]] = {}  # given up, and closed by the task
         self._away = False  # when it was away a moment ago it is asked for before anything is sent
         self._closed = False
 
@@ -110,9 +113,9 @@ class WeaviateStore(Reading):
         """Send the landings that wait, fail those that do not get through in time, and disconnect."""
         await self._groups.close(min(self._section.timeout, _CLOSE_SECONDS))
         self._closed = True
-        self._collection = self._seen = None
-        if self._client is not None:
-            client, self._client = self._client, None
+        self._give_up(self._client)
+        for client, task in list(self._left.items()):
+            task.cancel()
             await client.close()
 
     async def land(self, image: IndexedImage) -> None:
@@ -299,7 +302,7 @@ class WeaviateStore(Reading):
 
     async def _call(self, operation: str, make: Callable[[], Awaitable[T]]) -> T:
         """Run one SDK call: its deadline, its errors in our words, and what the observer is told."""
-        began = time.perf_counter()
+        began, client = time.perf_counter(), self._client
         status = "success"
 
         async def run() -> T:
@@ -334,8 +337,24 @@ class WeaviateStore(Reading):
                 task.cancel()
             if status == "collection_gone":
                 self._collection = self._seen = None
+            if status == "store_timeout":
+                self._give_up(client)
             if self._observe is not None:
                 self._observe(operation, status, time.perf_counter() - began)
+
+    def _give_up(self, client: weaviate.WeaviateAsyncClient | None) -> None:
+        """Have the next call connect anew: a connection may die without a word (a firewall forgets it, a host is cut
+        off), and then nothing ever comes through it again.
+        """
+        if client is None or client is not self._client:  # somebody else has done so
+            return
+        self._client = self._collection = self._seen = None
+        self._left[client] = asyncio.create_task(self._close_later(client))
+
+    async def _close_later(self, client: weaviate.WeaviateAsyncClient) -> None:
+        await asyncio.sleep(self._section.timeout + 2 * _PROBE_SECONDS)  # no call there lasts longer
+        await client.close()
+        del self._left[client]
 
     async def _listening(self) -> None:
         """Raises ``PartUnavailable`` when nobody takes connections at the gRPC port."""

@@ -96,7 +96,7 @@ class TransientError(WeavloaderError):
     """This attempt failed for a reason that may pass: retried with back-off, then a dead letter.
 
     Causes: ``fetch_timeout``, ``fetch_failed``, ``not_yet_uploaded``, ``model_timeout``, ``model_error``,
-    ``model_answer`` (garbage, NaN or a wrong shape), ``store_timeout``, ``store_error``, ``job_timeout``.
+    ``model_answer`` (garbage, NaN or a wrong shape), ``store_error``, ``job_timeout``.
     """
 
     default_cause = "transient"

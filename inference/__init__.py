@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from inference.connection import TritonConnection as TritonConnection
     from inference.health import canary as canary
     from inference.health import contract_state as contract_state
+    from inference.health import quick_again as quick_again
     from inference.images import ImagePreparer as ImagePreparer
     from inference.model import florence2_gen_caption as florence2_gen_caption
     from inference.model import florence2_run_model as florence2_run_model
@@ -45,6 +46,7 @@ _HOMES = {
     "get_colbert_embedding": "model",
     "open_captioner": "choice",
     "open_embedder": "choice",
+    "quick_again": "health",
     "qwen2_5_run_model": "model",
     "required_models": "model_config",
 }

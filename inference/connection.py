@@ -199,14 +199,21 @@ class TritonConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked: set[str] = set()
         self._versions: dict[str, str] = {}
-        self._answered: dict[str, float] = {}  # when each model's newest request that it answered began
+        # When the newest request began that each model has answered, the urgent ones apart: these go before others.
+        self._answered: dict[tuple[str, bool], float] = {}
         self._reviver = Reviver(section.timeout)
+        self._retired: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
         """``host:port``."""
         host = self._section.host
         return f"[{host}]:{self._section.port}" if ":" in host else f"{host}:{self._section.port}"
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one inference may take."""
+        return self._section.timeout
 
     def version(self, model: str) -> str:
         """The version that answered last; '' before the model's first answer."""
@@ -260,15 +267,16 @@ class TritonConnection:
                 model, tensors, outputs=requested, priority=int(urgent), client_timeout=self._section.timeout
             )
         except SDK_ERRORS as error:
-            await self._after_failure(client, error, model, contract, began)
+            overtaken = self._answered.get((model, urgent), began) > began + self._section.timeout / 2
+            await self._after_failure(client, error, model, contract, began, overtaken=overtaken)
             raise translate(error, model, self.address) from None
-        self._answered[model] = max(began, self._answered.get(model, began))
+        self._answered[model, urgent] = max(began, self._answered.get((model, urgent), began))
         self._versions[model] = result.get_response().model_version
         return decode(result, model, contract)
 
     async def live(self, seconds: float = ADMIN_SECONDS) -> None:
         """Return when the server answers. Raises ``PartUnavailable``."""
-        await self._admin("server", self._open().is_server_live, seconds=seconds)
+        await self._live(self._open(), seconds)
 
     async def ready(self, models: Sequence[str]) -> None:
         """Return when the server has the models ready (which a model whose process died still is).
@@ -276,7 +284,8 @@ class TritonConnection:
         Raises ``PartUnavailable`` naming the first that is not.
         """
         for model in models:
-            if not await self._admin(model, self._open().is_model_ready, model):
+            client = self._open()
+            if not await self._admin(client, model, client.is_model_ready, model):
                 raise PartUnavailable(
                     "triton",
                     f"Triton at {self.address} has no model {model!r} ready: load it there, or name another in"
@@ -293,28 +302,59 @@ class TritonConnection:
     async def close(self) -> None:
         """Close the channel, once no model is being loaded again; a later call opens it anew."""
         client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await self._reviver.finish()
+        if self._loop is not asyncio.get_running_loop():
+            return
+        await self._reviver.finish()
+        for closing in self._retired:
+            closing.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
+        if client is not None:
             await client.close()
 
     def _open(self) -> Any:
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
+        if self._loop is not loop:
+            self._client, self._loop = None, loop
+            self._reviver = Reviver(self._section.timeout)
+            self._retired = set()
+        if self._client is None:
             if not self._section.host:
                 raise ConfigurationError("TRITON_HOST is not set: set it, or start `python main.py up` first.")
             self._client = triton_aio.InferenceServerClient(self.address, channel_args=_CHANNEL)
-            self._loop = loop
             self._checked.clear()
-            self._reviver = Reviver(self._section.timeout)
         return self._client
 
+    def _retire(self, client: Any) -> None:
+        """Have the next call open a new channel. A connection whose other side is gone without a word (a host that lost
+        its power, a firewall that forgot it) stays open, and gRPC would go on using it for ever.
+        """
+        if self._client is client:
+            self._client = None
+            closing = asyncio.create_task(self._close_once_idle(client))
+            self._retired.add(closing)
+            closing.add_done_callback(self._retired.discard)
+
+    async def _close_once_idle(self, client: Any) -> None:
+        """Close a channel when the deadlines of all calls on it have passed: closing would cancel them."""
+        try:
+            await asyncio.sleep(self._section.timeout + 2 * ADMIN_SECONDS)
+        finally:
+            await client.close()
+
+    async def _live(self, client: Any, seconds: float = ADMIN_SECONDS) -> None:
+        await self._admin(client, "server", client.is_server_live, seconds=seconds)
+
     async def _admin(
-        self, model: str, call: Callable[..., Any], *arguments: Any, seconds: float = ADMIN_SECONDS
+        self, client: Any, model: str, call: Callable[..., Any], *arguments: Any, seconds: float = ADMIN_SECONDS
     ) -> Any:
-        """A question that needs no model. The server owes it at once, so a late answer means that there is none."""
+        """A question that needs no model. The server owes it at once, so a late answer means that there is none, or
+        that the connection is dead.
+        """
         try:
             return await call(*arguments, client_timeout=min(seconds, self._section.timeout))
         except SDK_ERRORS as error:
+            if _status(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._retire(client)
             meant = translate(error, model, self.address)
             if not isinstance(meant, PartUnavailable):
                 meant = PartUnavailable(
@@ -326,7 +366,7 @@ class TritonConnection:
 
     async def _check(self, client: Any, model: str, contract: Contract) -> None:
         """Hold the model's own description against the contract, once."""
-        metadata = await self._admin(model, client.get_model_metadata, model)
+        metadata = await self._admin(client, model, client.get_model_metadata, model)
         found = differences(contract, metadata.inputs, metadata.outputs)
         if found:
             raise WrongModel(
@@ -343,14 +383,18 @@ class TritonConnection:
         except SDK_ERRORS:
             return False
 
-    async def _after_failure(self, client: Any, error: Exception, model: str, contract: Contract, began: float) -> None:
+    async def _after_failure(
+        self, client: Any, error: Exception, model: str, contract: Contract, began: float, *, overtaken: bool
+    ) -> None:
         """Tell what a failure alone does not say, and raise that: a lost server from a busy model, another model from
         a bad input, an image that may have killed the model's process from a model that stays dead.
+
+        ``overtaken``: before this request's end the model answered one that came much later, so it is not slow for all.
         """
         status = _status(error)
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            await self.live()
-            if not self._overtaken(model, began):
+            await self._live(client)
+            if not overtaken:
                 raise PartUnavailable(
                     "triton",
                     f"model {model} at {self.address} answers nothing within {self._section.timeout:g} s: it is busy"
@@ -373,7 +417,3 @@ class TritonConnection:
                     " again",
                     cause="model_died",
                 ) from None
-
-    def _overtaken(self, model: str, began: float) -> bool:
-        """Whether the model answered a request that came much later than this one: then it is not slow for all."""
-        return self._answered.get(model, began) > began + self._section.timeout / 2

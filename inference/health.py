@@ -53,6 +53,21 @@ async def canary(
     return PartState(True, f"busy: no answer within {deadline_seconds:g} s, the server lives", connection.address)
 
 
+async def quick_again(connection: TritonConnection, captioner: AnyCaptioner, embedder: AnyEmbedder) -> bool:
+    """Whether the models answer at once when they have ended what they have in hand.
+
+    Asked after a request that passed its deadline: if so, the models are not slow, it was that request. Takes at most
+    the models' own deadline and a canary's.
+    """
+    limit = connection.timeout
+    for seconds in (limit, min(CANARY_SECONDS, limit / 4)):
+        begin = time.perf_counter()
+        state = await canary(connection, captioner, embedder, seconds)
+        if not state.ok or time.perf_counter() - begin >= seconds:
+            return False
+    return True
+
+
 async def contract_state(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder) -> PartState:
     """Whether the server has the model and describes it as the adapter uses it; no inference is made."""
     name = model.identity.name

@@ -5,8 +5,10 @@ Their modules are imported here only when a process first works on an image, so 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from job_system.known_sources import KnownSources
@@ -94,12 +96,17 @@ def _decoded(status: str, seconds: float) -> None:
     recorder.stage_observed("decode", status, seconds)
 
 
+QuickAgain = Callable[[], Awaitable[bool]]
+
+
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
-    def __init__(self, ports: Ports, stack: AsyncExitStack) -> None:
+    def __init__(self, ports: Ports, stack: AsyncExitStack, quick_again: QuickAgain | None = None) -> None:
         self.ports = ports
         self._stack = stack
+        self._quick_again = quick_again
+        self._asking = False
 
     @classmethod
     async def open(cls, settings: Settings, sources: KnownSources) -> Self:
@@ -108,7 +115,7 @@ class OpenPorts:
         Raises ``PartUnavailable`` when a part does not answer and ``ConfigurationError`` when a model is unknown.
         """
         from client import WeaviateStore
-        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder, quick_again
         from sources import ImageFetcher, NodePlaces
 
         async with AsyncExitStack() as stack:
@@ -122,16 +129,28 @@ class OpenPorts:
             stack.push_async_callback(places.close)
             store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
             stack.push_async_callback(store.close)
+            captioner = open_captioner(settings.triton, connection)
+            embedder = open_embedder(settings.triton, connection)
             ports = Ports(
                 fetcher=fetcher,
                 places=places,
                 preparer=preparer,
-                captioner=open_captioner(settings.triton, connection),
-                embedder=open_embedder(settings.triton, connection),
+                captioner=captioner,
+                embedder=embedder,
                 store=store,
             )
-            return cls(timed(ports), stack.pop_all())
+            return cls(timed(ports), stack.pop_all(), partial(quick_again, connection, captioner, embedder))
         raise AssertionError("an exit stack swallows nothing")
+
+    async def quick_again(self) -> bool:
+        """Whether the models that answered nobody in time answer at once again; False while another image asks."""
+        if self._quick_again is None or self._asking:
+            return False
+        self._asking = True
+        try:
+            return await self._quick_again()
+        finally:
+            self._asking = False
 
     async def close(self) -> None:
         """Close all of it."""

@@ -13,13 +13,21 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from celery.exceptions import Reject, Retry
 
 import logs
-from errors import ConfigurationError, LoginRefused, PartUnavailable, PermanentError, TransientError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    LoginRefused,
+    PartDied,
+    PartUnavailable,
+    PermanentError,
+    TransientError,
+    WeavloaderError,
+)
+from job_system.job import Job
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
@@ -28,7 +36,7 @@ from job_system.ports import OpenPorts
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import process_image
-from records import DeadLetter, ImageRecord, Outputs
+from records import DeadLetter, ImageRecord
 from settings import Settings
 
 log = logs.get(__name__)
@@ -40,39 +48,12 @@ HELD_SECONDS = 0.5
 #: After these the models are asked again: what they made may itself be at fault.
 DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
 
+#: The cause where a model answers nobody in time.
+MODEL_SLOW = "model_slow"
+
 T = TypeVar("T")
 
 PortsOpener = Callable[[Settings, KnownSources], Coroutine[Any, Any, OpenPorts]]
-
-
-@dataclass(eq=False)
-class _Job:
-    """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``."""
-
-    lease: Lease
-    task_id: str
-    outputs: Outputs = field(default_factory=Outputs)
-    future: Future[None] | None = None
-    ended: str = ""
-    stages: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What the line of the attempt's outcome says of it: seconds in all, and of each stage."""
-        took = round(time.monotonic() - self.began, 3)
-        return {
-            "image": self.lease.id,
-            "task_id": self.task_id,
-            "attempt": self.lease.attempt,
-            "took": took,
-            **dict(self.stages),
-        }
-
-    def stop(self, why: str) -> None:
-        self.ended = self.ended or why
-        if self.future is not None:
-            self.future.cancel()
 
 
 class Runtime:
@@ -86,7 +67,7 @@ class Runtime:
         self.sources = KnownSources(settings, self.ledger)
         self.pauses = Pauses(self.ledger, settings.jobs)
         self.outages = Outages(observe=recorder.circuit)
-        self._jobs: set[_Job] = set()
+        self._jobs: set[Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -139,7 +120,7 @@ class Runtime:
 
     def finish(self, lease: Lease, record: ImageRecord, task_id: str = "") -> str:
         """Bring an image that is leased already to its outcome, as ``process`` does; one line of the log tells it."""
-        job = _Job(lease, task_id or record.id)
+        job = Job(lease, task_id or record.id)
         with self._lock:
             self._jobs.add(job)
             self._start()
@@ -154,17 +135,18 @@ class Runtime:
             with self._lock:
                 self._jobs.discard(job)
 
-    def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
+    def _run_in_turn(self, job: Job, record: ImageRecord) -> str:
         """Run the job; while its source is paused it waits."""
         # with outputs kept nothing is fetched: such an image could not show that the login is good
-        if not job.lease.kept and (seconds := self.pauses.wait_seconds(record.source)):
+        may_wait = job.lease.paused and not job.lease.kept
+        if may_wait and (seconds := self.pauses.wait_seconds(record.source)):
             until, reason = time.time() + seconds, LoginRefused.default_cause
             self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
             log.info("image waits", cause=reason, retry_in=round(seconds, 1), **job.told)
             raise Retry(reason, when=seconds)
         return self._run(job, record)
 
-    def _run(self, job: _Job, record: ImageRecord) -> str:
+    def _run(self, job: Job, record: ImageRecord) -> str:
         needed = LANDING_PARTS if job.lease.kept else SHARED_PARTS
         try:
             self.sources.learn(record)
@@ -195,11 +177,11 @@ class Runtime:
         return "landed"
 
     @staticmethod
-    def _lost(job: _Job) -> str:
+    def _lost(job: Job) -> str:
         log.warning("image goes on elsewhere", **job.told)
         return "lost"
 
-    def _keep(self, job: _Job, error: Exception | None = None) -> None:
+    def _keep(self, job: Job, error: Exception | None = None) -> None:
         """Keep what models made for the image's next attempt. It goes on without where that cannot be kept."""
         if job.future is None or isinstance(error, PermanentError):  # nothing was tried; there is no next attempt
             return
@@ -212,7 +194,7 @@ class Runtime:
         except WeavloaderError as failed:
             log.warning("outputs not kept", image=job.lease.id, error=str(failed))
 
-    def _conclude(self, job: _Job, record: ImageRecord, error: Exception) -> str:
+    def _conclude(self, job: Job, record: ImageRecord, error: Exception) -> str:
         """Settle the lease as the policy says of the error."""
         lease = job.lease
         match judge(error, lease.attempt, self.settings.jobs):
@@ -259,12 +241,18 @@ class Runtime:
                 if time.monotonic() > deadline or self._stopping.wait(1):
                     raise
 
-    async def _process(self, record: ImageRecord, job: _Job) -> None:
+    async def _process(self, record: ImageRecord, job: Job) -> None:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
                 with recorder.timing(job.stages):
                     await process_image(record, self.pauses.watching(ports.ports), job.outputs)
+        except PartUnavailable as error:
+            if error.cause != MODEL_SLOW or not await ports.quick_again():
+                raise
+            raise PartDied(
+                error.part, f"{error}. With this image, or one beside it: it is quick again", cause="model_stuck"
+            ) from None
         except TimeoutError:
             raise TransientError(
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",

@@ -102,11 +102,12 @@ class Ledger:
 
         Of many at once exactly one gets it. An image that the ledger does not know is recorded first.
         """
-        answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, secrets.token_hex(8))
+        owner = secrets.token_hex(8)
+        answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, kept = answer
-        return Lease(record.id, token, attempt, kept=bool(kept))
+        token, attempt, kept, paused = answer
+        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused))
 
     def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
         """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works
@@ -118,7 +119,7 @@ class Ledger:
         if not answer:
             return None
         image, record, token, attempt, deaths, alone, kept = answer
-        return unpack(image, record), Lease(image, token, attempt, deaths, bool(kept), alone)
+        return unpack(image, record), Lease(image, token, attempt, deaths, bool(kept), alone, paused=True)
 
     def is_alone(self, lease: Lease) -> bool:
         """Whether the image is the only one in work anywhere. If so, its holder's death will count as one alone.
@@ -184,6 +185,7 @@ class Ledger:
             self._jobs.lease,
             self._jobs.lost_after,
             health.IMAGE_QUEUE,
+            max(self._jobs.retry_cap, self._jobs.pause) + self._jobs.lease,
         )
         return unpairs(flat)
 

@@ -22,7 +22,7 @@ class Lease:
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
     for the first try; ``deaths`` counts the deaths of workers and models that had this image in hand, ``alone`` those
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
-    says that an earlier attempt left outputs to go on from.
+    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused.
     """
 
     id: str
@@ -31,6 +31,7 @@ class Lease:
     deaths: int = 0
     kept: bool = False
     alone: int = 0
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

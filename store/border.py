@@ -121,10 +121,12 @@ def refused(address: str) -> KeyRefused:
     return KeyRefused(PART, f"Weaviate at {address} refused the API key: check WEAVIATE_API_KEY")
 
 
-def timed_out(address: str, seconds: float) -> TransientError:
-    """A request took longer than it may."""
-    return TransientError(
-        f"Weaviate at {address} did not answer within {seconds:g} s (WEAVLOADER_STORE_TIMEOUT)", cause="store_timeout"
+def timed_out(address: str, seconds: float) -> PartUnavailable:
+    """A request took longer than it may: the store is slow or cut off, and no object is large enough to be to blame."""
+    return PartUnavailable(
+        PART,
+        f"Weaviate at {address} did not answer within {seconds:g} s (WEAVLOADER_STORE_TIMEOUT)",
+        cause="store_timeout",
     )
 
 
@@ -156,7 +158,7 @@ def explain(text: str, address: str) -> WeavloaderError:
             PART, f"Weaviate at {address} cannot serve now ({_line(text)}): look at its log and its disk", cause=cause
         )
     if _TIMED_OUT.search(text):
-        return TransientError(f"Weaviate at {address} ran out of time: {_line(text)}", cause="store_timeout")
+        return PartUnavailable(PART, f"Weaviate at {address} ran out of time: {_line(text)}", cause="store_timeout")
     return TransientError(f"Weaviate at {address} answered an error: {_line(text)}", cause="store_error")
 
 

@@ -1,7 +1,13 @@
--- ARGV: id, record, lease in seconds, owner   Returns {token, attempt, outputs kept (0 or 1)} or {why not}.
+-- ARGV: id, record, lease in seconds, owner, source
+-- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1)} or {why not}.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
+
+local function granted(token, attempt)
+  return {token, attempt, call('EXISTS', outputs(id)), call('EXISTS', PREFIX .. 'paused:' .. ARGV[5])}
+end
+
 local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'token', 'again')
 local state, attempts = now[1], tonumber(now[3] or 0)
 
@@ -9,7 +15,7 @@ if state == 'waiting' then
   return {'waiting'}
 elseif state == 'leased' then
   if now[2] == owner then
-    return {tonumber(now[4]), attempts + 1, call('EXISTS', outputs(id))}
+    return granted(tonumber(now[4]), attempts + 1)
   end
   if tonumber(call('ZSCORE', LEASED, id) or 0) > at then
     return {'leased'}
@@ -40,4 +46,4 @@ else
     call('SET', OVERTAKEN, queued_at)
   end
 end
-return {grant(id, owner, at, seconds), attempts + 1, call('EXISTS', outputs(id))}
+return granted(grant(id, owner, at, seconds), attempts + 1)

@@ -1,5 +1,5 @@
 -- ARGV: now ('' for the server's time), most images, lease in seconds, seconds after which a message counts as lost,
--- name of the broker's list
+-- name of the broker's list, most seconds that an image waits
 -- Returns id, record, id, record, … of the images whose message must be published (again). All of them are queued now,
 -- with this time, so that no other sweep returns them too. Images of holders that died are set apart instead.
 local at = tonumber(ARGV[1]) or clock()
@@ -68,8 +68,11 @@ for _, id in ipairs(head(QUEUED, '(' .. (at + lost_after), '+inf')) do
   queue(id, QUEUED)
 end
 
--- 3. What waits and is due.
+-- 3. What waits and is due, or is due only after longer than anything waits: that is from before the clock was set back.
 for _, id in ipairs(head(WAITING, '-inf', at)) do
+  queue(id, WAITING)
+end
+for _, id in ipairs(head(WAITING, '(' .. (at + tonumber(ARGV[6])), '+inf')) do
   queue(id, WAITING)
 end
 return publish

@@ -16,22 +16,26 @@ from tests.chaos.runner import COUNTS, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests" / "chaos" / "results" / "latest.json"
+LONG_RESULTS = "long.json"  # beside it: the long cases'
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _MARKS = re.compile(r"(<!-- chaos -->\n).*?(<!-- /chaos -->)", re.S)
 
 
 def kept() -> list[dict[str, Any]]:
-    """The last result of each case."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    return rows
+    """The last result of each case, the long ones last."""
+    files = (RESULTS, RESULTS.with_name(LONG_RESULTS))
+    return [row for file in files if file.exists() for row in json.loads(file.read_text())]
 
 
 def keep(results: Sequence[Result]) -> None:
     """Put these in the place of their cases' last ones. A case that is no more is forgotten."""
     rows = {row["case"]: row for row in kept()} | {result.case: result.to_json() for result in results}
     RESULTS.parent.mkdir(exist_ok=True)
-    lines = ",\n".join(f" {json.dumps(rows[name])}" for name in cases() if name in rows)
-    RESULTS.write_text(f"[\n{lines}\n]\n")
+    for file, long in ((RESULTS, False), (RESULTS.with_name(LONG_RESULTS), True)):
+        names = [name for name, case in cases().items() if case.long == long and name in rows]
+        lines = ",\n".join(f" {json.dumps(rows[name])}" for name in names)
+        if names or not long:
+            file.write_text(f"[\n{lines}\n]\n")
     write_document()
 
 
@@ -42,7 +46,7 @@ def header() -> str:
 
 def line(result: Result) -> str:
     """One case as it ends."""
-    counts = [str(getattr(result, name)) for name in COUNTS]
+    counts = [str(result.counts[name]) for name in COUNTS]
     return _columns(result.case, counts, "ok" if result.ok else "FAILED", f"{result.seconds:.1f}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.case import Case
+from tests.chaos.checker import Tally, check
 from tests.chaos.servers import SharedServers
 from tests.chaos.world import World
 
@@ -24,14 +25,7 @@ class Result:
     """One case's line. ``why`` are the reasons for which it is not ok."""
 
     case: str
-    attempted: int = 0
-    landed: int = 0
-    dead: int = 0
-    skipped: int = 0
-    pending: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    model_calls: int = 0
+    tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     note: str = ""
     why: list[str] = field(default_factory=list)
@@ -41,11 +35,15 @@ class Result:
         """Whether the case passed."""
         return not self.why
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of its line, by name."""
+        return {name: getattr(self.tally, name) for name in COUNTS}
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``results/latest.json``."""
-        counts = {name: getattr(self, name) for name in COUNTS}
-        named = {"case": self.case, **counts, "ok": self.ok, "seconds": round(self.seconds, 1), "note": self.note}
-        return named | ({"why": self.why} if self.why else {})
+        told = {"case": self.case, **self.counts, "ok": self.ok, "seconds": round(self.seconds, 1), "note": self.note}
+        return told | ({"why": self.why} if self.why else {})
 
 
 COUNTS = ("attempted", "landed", "dead", "skipped", "pending", "lost", "duplicated", "model_calls")
@@ -64,10 +62,12 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
         with World(case, folder, shared) as world:
             try:
                 case.run(world)
-                world.quiet(case.quiet)
+                if world.tally is None:
+                    world.quiet(case.quiet)
                 _judge(world, result)
             # Whatever ends a case ends that case alone; the others are run.
             except Exception as error:  # noqa: BLE001
+                result.tally = Tally(attempted=len(world.attempted))
                 result.why.append(_text(error))
             result.note = world.note
             if not result.ok:
@@ -79,11 +79,7 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
 
 
 def _judge(world: World, result: Result) -> None:
-    from tests.chaos.checker import check
-
-    tally = check(world)
-    for name in COUNTS:
-        setattr(result, name, getattr(tally, name))
+    tally = result.tally = world.tally or check(world)
     for name in ("lost", "duplicated", "pending", "difference"):
         if getattr(tally, name):
             result.why.append(f"{name} is {getattr(tally, name)}, not 0")

@@ -252,6 +252,11 @@ class Proxies:
         for proxy in self._proxies:
             proxy.cut()
 
+    def abandon(self) -> None:
+        """Make every present connection half-open for ever; new ones go as the mode says."""
+        for proxy in self._proxies:
+            proxy.abandon()
+
 
 @contextmanager
 def proxied(server: Server) -> Iterator[None]:

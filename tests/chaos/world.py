@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,6 +26,7 @@ from settings import Jobs, Settings, load
 from sources.query import SAGE
 from stack.launch import Launch
 from tests.chaos.case import Case
+from tests.chaos.checker import Tally
 from tests.chaos.servers import Server, SharedServers, TritonServer, ValkeyServer, WeaviateServer, proxied
 from tests.fixtures.sage import LocalSage
 from tests.fixtures.workers import ROOT, Commands, Process, clean_environment
@@ -92,7 +93,8 @@ class World:
     ``settings`` reach the servers past every proxy, for those who look on; what ``environment`` tells the roles goes
     through the proxies of the parts that the case names. ``attempted`` are the images that were given to the stream,
     each with the number that its picture shows; ``links`` are their URLs. ``expects_dead``, ``expects_skipped`` and
-    ``most_calls`` are the case's, and may be set while it runs.
+    ``most_calls`` are the case's, and may be set while it runs. A case whose images are not in the store judges them
+    itself: it leaves its ``tally``, and nothing is waited for after its end.
     """
 
     def __init__(self, case: Case, folder: Path, shared: SharedServers) -> None:
@@ -110,6 +112,7 @@ class World:
         self.expects_skipped = case.expects_skipped
         self.most_calls = case.most_calls
         self.note = ""
+        self.tally: Tally | None = None
         self._shared = shared
         self._changed: dict[str, str] = dict(case.environment)
         self._held = ExitStack()
@@ -137,6 +140,10 @@ class World:
         if not self._shared.weaviate.running:
             self._shared.weaviate.start()
         self._held.close()
+
+    def enter(self, what: AbstractContextManager[T]) -> T:
+        """Enter a context that ends with this world, after all that is started later."""
+        return self._held.enter_context(what)
 
     def replace(self, **servers: Server) -> None:
         """Put servers of the case's own in the place of the common ones, and start them. Before any role starts."""

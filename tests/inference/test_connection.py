@@ -19,7 +19,7 @@ import tritonclient.grpc.aio
 import tritonclient.utils
 
 from errors import ConfigurationError, PartDied, PartUnavailable, TransientError
-from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder
+from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder, quick_again
 from inference.connection import SDK_ERRORS, STATUS_MEANING, translate
 from inference.contract import bad_answer
 from inference.vectors import VectorReader, fuse
@@ -163,6 +163,19 @@ async def test_a_busy_model_on_a_live_server_is_busy_not_down(
     found = await canary(connection, *models, deadline_seconds=0.3)
     assert found.ok
     assert found.detail.startswith("busy")
+
+
+@pytest.mark.parametrize(("captioner", "quick"), [("plain_captioner", True), ("captioner_slow", False)])
+async def test_models_that_are_slow_for_every_picture_are_not_quick_again(
+    triton_server: Triton, captioner: str, quick: bool
+) -> None:
+    section = triton_server.model_copy(
+        update={"captioner": captioner, "embedder": "plain_embedder", "timeout": 5.0}  # a caption takes the slow one 3
+    )
+    connection = TritonConnection(section)
+    models = open_captioner(section, connection), open_embedder(section, connection)
+    assert await quick_again(connection, *models) == quick
+    await connection.close()
 
 
 async def test_a_models_contract_is_told_without_an_inference(

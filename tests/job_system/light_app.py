@@ -30,9 +30,9 @@ __all__ = ["celery_app"]
 class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
     slow, late, die (at the first attempt), kill (at each), killmodel, killall (the worker too, where it is alone),
-    freeze (the process).
+    freeze (the process), stick (no model answers in time).
 
-    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away) say how these parts are, and
+    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away, slow) say how these parts are, and
     ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
     ``test:texts`` count the models' work.
     """
@@ -67,6 +67,8 @@ class LightPorts:
             if sys.argv[0].endswith("alone.py"):
                 os.kill(os.getppid(), signal.SIGKILL)
             os._exit(9)
+        if what == "stick":
+            raise PartUnavailable("triton", "no model answers in time", cause="model_slow")
         if what == "freeze":
             os.kill(os.getpid(), signal.SIGSTOP)
         if what == "late":
@@ -118,7 +120,11 @@ async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     light: Any = LightPorts(settings.jobs.broker_url)
     stack = AsyncExitStack()
     stack.callback(light._log.close)
-    return OpenPorts(timed(Ports(light, light, light, light, light, light)), stack)
+
+    async def quick_again() -> bool:
+        return light._log.get("test:models") != b"slow"
+
+    return OpenPorts(timed(Ports(light, light, light, light, light, light)), stack, quick_again)
 
 
 celery_app.open_ports = open_light

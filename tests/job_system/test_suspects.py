@@ -55,7 +55,7 @@ def killed(commands: Commands, valkey: Valkey, count: int, **extra: str) -> None
     process.process.wait()
 
 
-@pytest.mark.parametrize("what", ["kill", "killmodel"])
+@pytest.mark.parametrize("what", ["kill", "killmodel", "stick"])
 def test_what_kills_workers_or_models_is_poison_and_nothing_beside_it_dies(
     commands: Commands, app: Celery, ledger: Ledger, what: str
 ) -> None:
@@ -74,6 +74,18 @@ def test_what_kills_workers_or_models_is_poison_and_nothing_beside_it_dies(
     assert (ledger.audit().dead, ledger.audit().landed) == (1, 3)
     assert ledger.letters.due_for_reprocess() == []
     assert len(processes) == (2 if what == "kill" else 1), "a worker that tries it alone lives"
+
+
+def test_no_image_dies_of_models_that_are_slow_for_all(
+    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
+) -> None:
+    valkey.client.set("test:models", "slow")
+    (record,) = queued(ledger, app, image("stick"))
+    worker(commands)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 6, 40)
+    standing = ledger.standing(record.id)
+    assert standing is not None
+    assert (standing.attempts, standing.deaths) == (0, 0)
 
 
 def test_poison_that_takes_its_worker_with_it_from_its_own_process_is_found_too(

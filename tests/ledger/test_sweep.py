@@ -174,12 +174,15 @@ def test_a_clock_set_back_makes_no_queued_image_look_lost(ledger: Ledger, busy: 
 
 
 def test_a_clock_set_back_lets_nothing_wait_for_ever(ledger: Ledger, busy: Valkey, jobs_settings: Jobs) -> None:
-    queued, leased = make_records(2)
+    queued, leased, waiting, patient = make_records(4)
     ledger.record([queued])
     take(ledger, leased)
+    for record, seconds in ((waiting, 3600), (patient, jobs_settings.retry_cap)):
+        ledger.wait(take(ledger, record), time.time() + seconds, spend_attempt=False, reason="triton_unavailable")
     age(busy, {queued.id: -3600})
     busy.client.zadd("weavloader:leased", {leased.id: time.time() + 3600})
-    assert ledger.sweep() == [queued]
+    assert ledger.sweep() == [queued, waiting]
+    assert state(ledger, patient) == "waiting"
     ledger.sweep(now=time.time() + jobs_settings.lease + 1)
     assert state(ledger, leased) == "waiting"
 

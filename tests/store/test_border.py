@@ -65,8 +65,8 @@ def test_each_becomes_one_line_that_names_the_store_or_the_object(kind: type[Exc
         ("knn search: query node: 8 vs 9: vector lengths don't match", PartUnavailable, "vector_length"),
         ("no such prop with name 'zzz' found in class 'X' in the schema", PermanentError, "store_rejected"),
         ("invalid number property 'n' on class 'X': requires a float", PermanentError, "store_rejected"),
-        ("context deadline exceeded", TransientError, "store_timeout"),
-        ("Deadline Exceeded", TransientError, "store_timeout"),
+        ("context deadline exceeded", PartUnavailable, "store_timeout"),
+        ("Deadline Exceeded", PartUnavailable, "store_timeout"),
         ("something that nobody has seen before", TransientError, "store_error"),
     ],
 )  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_servers_words_decide(words: str, kind: type[WeavloaderError], cause
     [
         ("UNAVAILABLE", PartUnavailable),
         ("UNAUTHENTICATED", border.KeyRefused),
-        ("DEADLINE_EXCEEDED", TransientError),
+        ("DEADLINE_EXCEEDED", PartUnavailable),
         ("INTERNAL", TransientError),
     ],
 )

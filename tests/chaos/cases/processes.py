@@ -92,7 +92,7 @@ def monitor_before_cursor(world: World) -> None:
     world.role("moderator")
 
 
-@case("monitor_killed_before_it_published", short=True, most_calls=lambda attempted: attempted)
+@case("monitor_killed_before_it_published", most_calls=lambda attempted: attempted)
 def monitor_before_publish(world: World) -> None:
     """The moderator dies when new records are in the ledger and have no message in the queue."""
     world.role("stream")

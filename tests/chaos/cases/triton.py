@@ -115,7 +115,7 @@ def killed(world: World) -> None:
     for share in (0.2, 0.5):
         world.midway(share)
         world.triton.kill()
-        world.wait(lambda: said(world, "cannot serve model"), 10, "a processor that noticed")
+        world.wait(lambda: said(world, "cause=triton_"), 10, "a processor that noticed")
         world.triton.start()
 
 
@@ -126,7 +126,7 @@ def slow(world: World) -> None:
     begin(world, range(600), **speed)
     world.midway()
     world.control(**speed, slow=30)
-    world.wait(lambda: said(world, "did not answer in time"), 30, "a timeout")
+    world.wait(lambda: said(world, "cause=model_slow"), 30, "a timeout")
     lasts(world, LONG)
     world.control(**speed)
 

@@ -24,10 +24,10 @@ def _load(world: World, images: int = 400, share: float = 0.2) -> None:
     world.midway(share)
 
 
-def _broken_for_a_while(world: World, waiting: int = 50) -> None:
+def _broken_for_a_while(world: World, waiting: int = 50, seconds: float = OUTAGE) -> None:
     """The outage: until so many images wait because of it, and then for some seconds more."""
     world.wait(lambda: world.ledger.snapshot().waiting >= waiting, 60, f"{waiting} images wait")
-    time.sleep(OUTAGE)  # how long it lasts is the case, nothing is waited for
+    time.sleep(seconds)  # how long it lasts is the case, nothing is waited for
 
 
 @case("weaviate_down")
@@ -107,16 +107,16 @@ def slow(world: World) -> None:
     world.upload(range(300))
 
 
-@case("weaviate_half_open", proxied=("weaviate",), WEAVLOADER_STORE_TIMEOUT="2")
+@case("weaviate_half_open", proxied=("weaviate",), WEAVLOADER_STORE_TIMEOUT="1")
 def half_open(world: World) -> None:
     """Weaviate's connections are open and nothing comes through, nor through new ones, for longer than all retries."""
-    _load(world)
+    _load(world, 200, share=0.4)
     world.weaviate.proxy.mode = "stall"
-    _broken_for_a_while(world)
+    _broken_for_a_while(world, seconds=20)  # four attempts take longer where each first runs into a timeout
     world.weaviate.proxy.mode = "pass"
 
 
-@case("weaviate_abandoned_connections", proxied=("weaviate",), WEAVLOADER_STORE_TIMEOUT="2")
+@case("weaviate_abandoned_connections", proxied=("weaviate",), WEAVLOADER_STORE_TIMEOUT="1")
 def abandoned_connections(world: World) -> None:
     """All of Weaviate's connections go dead for ever in the middle of a load, without a word; new ones serve."""
     _load(world)

@@ -28,6 +28,11 @@ def _path(value: object) -> object:
     return value
 
 
+def _bare(value: object) -> object:
+    """A path without the slashes around it."""
+    return value.strip().strip("/") if isinstance(value, str) else value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -36,6 +41,7 @@ Few = Annotated[int, Field(ge=0)]
 Delays = Annotated[tuple[Seconds, ...], BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Folder = Annotated[Path, BeforeValidator(_path)]
+UrlPath = Annotated[str, BeforeValidator(_bare), Field(pattern=r"^[\w.~/-]*$")]
 
 
 def setting(default: Any, env: str, help: str, *, secret: bool = False) -> Any:
@@ -256,6 +262,20 @@ class Flower(Section):
     basic_auth: str = setting(
         "", "FLOWER_BASIC_AUTH", "user:password of Flower (made at the first start unless set)", secret=True
     )
+    prefix: UrlPath = setting(
+        "", "WEAVLOADER_FLOWER_PREFIX", "path below which Flower serves, for a proxy that hands the whole path on"
+    )
+    persistent: bool = setting(
+        False, "WEAVLOADER_FLOWER_PERSISTENT", "keep what Flower knows of tasks and workers in the data folder"
+    )
+    url: str = setting(
+        "", "WEAVLOADER_FLOWER_URL", "where the metrics endpoint finds Flower (where it listens unless set)"
+    )
+
+    @property
+    def path(self) -> str:
+        """Where its pages begin: ``/`` or ``/prefix/``."""
+        return f"/{self.prefix}/" if self.prefix else "/"
 
 
 class Logging(Section):

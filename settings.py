@@ -257,6 +257,8 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("SAGE_PASS", "SAGE_USER is set but SAGE_PASS is not")
     if settings.flower.basic_auth and ":" not in settings.flower.basic_auth:
         refuse("FLOWER_BASIC_AUTH", "it must be user:password")
+    if settings.flower.url and urlsplit(settings.flower.url).scheme not in ("http", "https"):
+        refuse("WEAVLOADER_FLOWER_URL", "it is not an http:// or https:// URL")
     unknown = [name for name in settings.fetch.formats if name.upper() not in IMAGE_FORMATS]
     if unknown or not settings.fetch.formats:
         refuse(

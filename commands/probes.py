@@ -239,8 +239,8 @@ class Probes:
         """The probes of the roles that serve HTTP."""
         metrics, flower = self._settings.metrics, self._settings.flower
         return {
-            "metrics": self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health"),
-            "flower": self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401)),
+            "metrics": self.endpoint(f"http://{local_host(metrics.host)}:{metrics.port}/health"),
+            "flower": self.endpoint(f"http://{local_host(flower.host)}:{flower.port}{flower.path}", (200, 401)),
         }
 
     def parts(self) -> Mapping[str, Callable[[], PartState]]:
@@ -314,7 +314,7 @@ def _missing(name: str) -> PartState:
     return PartState(False, f"{name} is not set and no stack is running: start `python main.py up`", "")
 
 
-def _host(listening: str) -> str:
+def local_host(listening: str) -> str:
     """The host to ask where something listens on this address."""
     if listening in ("0.0.0.0", "", "::"):
         return "127.0.0.1" if listening != "::" else "[::1]"

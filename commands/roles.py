@@ -62,6 +62,7 @@ def flower() -> None:
 def metrics() -> None:
     """Serve /metrics, /health and /ready."""
     import logs
+    from commands.flower import flower_metrics
     from commands.probes import Probes
     from metrics import recorder, server
 
@@ -78,6 +79,7 @@ def metrics() -> None:
             cluster=probes.cluster,
             stop=stop,
             folders={"data": loaded.paths.data},
+            flower=flower_metrics(loaded),
         )
 
 

@@ -58,7 +58,7 @@ def run_flower() -> None:
     """Serve Flower, behind its password."""
     from job_system import flower_config
 
-    flower_config.configure_logging(require(load().settings, "redis"))
+    flower_config.prepare(require(load().settings, "redis"))
     celery_app.start(["--quiet", "flower", f"--conf={flower_config.CONFIGURATION}"])
 
 

@@ -27,14 +27,17 @@ import logs
 import settings
 from errors import ConfigurationError, WeavloaderError
 from metrics import catalog, folder, recorder, scraped
+from metrics.flower import families as flower_families
 from metrics.scraped import ClusterCounts
 from records import PartState
 
 log = logs.get("metrics")
 
-#: Seconds between two readings of the cluster's counts, and after which old ones are not shown any more.
+#: Seconds between two readings of the cluster's counts (of Flower's metrics), and after which old ones are not shown.
 CLUSTER_EVERY = 1.0
 CLUSTER_DEADLINE = 5.0
+FLOWER_EVERY = 5.0
+FLOWER_DEADLINE = 5.0
 #: Seconds between two clean-ups after dead processes, and without one after which this process counts as stuck.
 SWEEP_EVERY = 5.0
 STUCK_AFTER = 60.0
@@ -97,6 +100,7 @@ class Endpoint:
         pace: Pace,
         stop: threading.Event,
         folders: Mapping[str, Path],
+        flower: Callable[[], str],
     ) -> None:
         self._parts = {
             name: _Asked(probe, lambda detail: PartState(False, detail, ""), pace.every, pace.deadline, stop)
@@ -104,6 +108,9 @@ class Endpoint:
         }
         self._cluster: _Asked[ClusterCounts | None] = _Asked(
             cluster, lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
+        )
+        self._flower: _Asked[list[Family]] = _Asked(
+            lambda: flower_families(flower()), lambda _detail: [], FLOWER_EVERY, FLOWER_DEADLINE, stop
         )
         self._folders = folders
         self._stop = stop
@@ -133,7 +140,9 @@ class Endpoint:
         return (200 if ready else 503), {"ready": ready, "parts": {name: asdict(s) for name, s in states.items()}}
 
     def collect(self) -> Iterator[Family]:
-        """Every family of the catalog, in its order; those without a value yet by name, type and help."""
+        """Every family of the catalog, in its order; those without a value yet by name, type and help. Then Flower's,
+        while it answers.
+        """
         place = recorder.place()
         source = folder.collect(place) if place else recorder.registry().collect()
         counted = {family.name: family for family in source}
@@ -145,6 +154,7 @@ class Endpoint:
                 for labels, value in computed.get(metric, {}).items():
                     family.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
             yield family
+        yield from self._flower.answer()
 
     def _scraped(self) -> scraped.Values:
         values = scraped.of_host(recorder.place(), self._folders)
@@ -223,10 +233,11 @@ def serving(
     probes: Mapping[str, Probe],
     cluster: Cluster,
     folders: Mapping[str, Path] = MappingProxyType({}),
+    flower: Callable[[], str] = str,
     pace: Pace = Pace(),
 ) -> Iterator[str]:
     """The endpoint while the block runs; gives its address (``http://host:port``). It tells how full the disks of
-    ``folders`` (name to path) are.
+    ``folders`` (name to path) are, and shows what ``flower`` gives of Flower's own metrics.
 
     Raises ``ConfigurationError`` when the port is taken or the address is not this host's.
     """
@@ -240,7 +251,7 @@ def serving(
             " Set WEAVLOADER_METRICS_PORT to a free port (WEAVLOADER_METRICS_HOST is the address)."
         ) from None
     stop = threading.Event()
-    server.endpoint = Endpoint(probes, cluster, pace, stop, folders)
+    server.endpoint = Endpoint(probes, cluster, pace, stop, folders, flower)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
     thread.start()
     try:
@@ -259,8 +270,9 @@ def serve(
     cluster: Cluster,
     stop: threading.Event,
     folders: Mapping[str, Path] = MappingProxyType({}),
+    flower: Callable[[], str] = str,
 ) -> None:
     """Serve until ``stop`` is set. Raises as ``serving()`` does."""
-    with serving(section, probes=probes, cluster=cluster, folders=folders) as address:
+    with serving(section, probes=probes, cluster=cluster, folders=folders, flower=flower) as address:
         log.info("metrics are served", address=f"{address}/metrics")
         stop.wait()

@@ -146,7 +146,9 @@ class Stack:
         if "metrics" in self._roles:
             found["Metrics"] = f"http://{self.settings.metrics.host}:{self.settings.metrics.port}/metrics"
         if "flower" in self._roles:
-            found["Flower"] = f"http://{self.settings.flower.host}:{self.settings.flower.port}/"
+            found["Flower"] = (
+                f"http://{self.settings.flower.host}:{self.settings.flower.port}{self.settings.flower.path}"
+            )
         return found
 
     def stop(self) -> None:

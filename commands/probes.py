@@ -284,7 +284,12 @@ class Probes:
 
         found = self._ledger.snapshot([role.queue for role in ROLES])
         paused, now = self._ledger.sources.paused(), time.time()
-        polls = {name: poll for name, poll in self._ledger.polls().items() if now - poll["when"] < REMEMBERED_SECONDS}
+        there = {"sage", *(address.name for address in self._ledger.sources.all())}  # not a replay that has ended
+        polls = {
+            name: poll
+            for name, poll in self._ledger.polls().items()
+            if name in there and now - poll["when"] < REMEMBERED_SECONDS
+        }
         newest = sorted(polls, key=lambda name: polls[name]["when"], reverse=True)[:MOST_SOURCES]
         return ClusterCounts(
             queues=found.queues,

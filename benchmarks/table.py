@@ -21,27 +21,40 @@ _MARKS = re.compile(r"(<!-- figures (.*?)-->\n).*?(<!-- /figures -->)", re.S)
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. ``floor`` is what it must reach (None: only shown); ``spread`` is its smallest and largest."""
+    """One figure. ``floor`` is what it must reach, ``ceiling`` what it must not pass (None: only shown).
+
+    ``spread`` is its smallest and largest.
+    """
 
     name: str
     value: float
     floor: float | None
     command: str
     spread: str = ""
+    ceiling: float | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether the figure reaches its floor."""
-        return self.floor is None or self.value >= self.floor
+        """Whether the figure is between its floor and its ceiling."""
+        return (self.floor is None or self.value >= self.floor) and (self.ceiling is None or self.value <= self.ceiling)
+
+    @property
+    def bound(self) -> str:
+        """Its floor or ceiling in words; '' where it has none."""
+        return _bound(self.floor, self.ceiling)
+
+
+def _bound(floor: float | None, ceiling: float | None) -> str:
+    named = (("floor", floor), ("ceiling", ceiling))
+    return ", ".join(f"{name} {value:g}" for name, value in named if value is not None)
 
 
 def show(rows: Sequence[Row]) -> None:
     """Print the rows, and keep them beside those of other measurements."""
-    table = Table("figure", "median", "spread", "floor", "")
+    table = Table("figure", "median", "spread", "bound", "")
     for row in rows:
-        floor = "" if row.floor is None else f"{row.floor:g}"
-        mark = "" if row.floor is None else ("ok" if row.ok else "BELOW")
-        table.add_row(row.name, f"{row.value:.2f}", row.spread, floor, mark)
+        mark = ("ok" if row.ok else "MISSED") if row.bound else ""
+        table.add_row(row.name, f"{row.value:.2f}", row.spread, row.bound, mark)
     Console(width=110).print(table)
     new = [{**asdict(row), "value": round(row.value, 2), "ok": row.ok} for row in rows]
     measured = {row.command for row in rows}
@@ -73,6 +86,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
     """A table of the rows."""
     lines = ["| | median | spread | command |", "|---|---|---|---|"]
     for row in rows:
-        name = row["name"] + (f" (floor {row['floor']:g})" if row["floor"] is not None else "")
+        bound = _bound(row["floor"], row.get("ceiling"))
+        name = row["name"] + (f" ({bound})" if bound else "")
         lines.append(f"| {name} | {row['value']:g} | {row['spread']} | `{row['command']}` |")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from errors import WeavloaderError
 from ledger import Ledger, ServerFigures
 from records import PartState
-from settings import Settings, without_password
+from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
@@ -136,28 +136,30 @@ class Probes:
         section = self._settings.weaviate
         if not section.host:
             return _missing("WEAVIATE_HOST")
+        from client import WeaviateStore
 
         async def ask() -> PartState:
-            state: PartState = await self._opened_store().canary()
+            state: PartState = await self._opened_store(WeaviateStore).canary()
             return state
 
         return self._ask(ask)
 
     def schema(self) -> PartState:
         """Weaviate's version and the collection's schema."""
+        from client import WeaviateStore
 
         async def ask() -> PartState:
-            store = self._opened_store()
+            store = self._opened_store(WeaviateStore)
             return PartState(True, await store.schema(), store.address)
 
         return self._ask(ask)
 
-    def _opened_store(self) -> Any:
-        """The store; on the loop only."""
-        from client import WeaviateStore
-
+    def _opened_store(self, opener: Callable[[Weaviate], Any]) -> Any:
+        """The store; on the loop only. Its SDK takes a second or more to import, so that is done before: on the loop it
+        would count against the deadlines of all parts.
+        """
         if self._store is None:
-            self._store = WeaviateStore(self._settings.weaviate)
+            self._store = opener(self._settings.weaviate)
             self._closers.append(self._store.close)
         return self._store
 

@@ -64,6 +64,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_concurrency": jobs.in_flight,
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "job_system.consumer:Consumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -68,9 +68,15 @@ def _work(settings: Settings, role: Role, threads: int) -> None:
     sys.__stdout__ = None  # type: ignore[misc]
     name = node_name(role.name, settings.jobs.broker_url)
     command = ["worker", f"--queues={role.queue}", f"--hostname={name}", f"--concurrency={threads}"]
-    code = celery_app.start(["--quiet", *command, "--without-gossip", "--without-mingle"])
-    if code:
-        sys.exit(code)
+    sys.exit(_celery("--quiet", *command, "--without-gossip", "--without-mingle"))
+
+
+def _celery(*words: str) -> int:
+    """Celery's command line on our app: its exit code, which ``celery_app.start()`` does not give."""
+    from celery.bin.celery import celery
+
+    celery.params[0].default = celery_app
+    return int(celery.main(args=list(words), standalone_mode=False) or 0)
 
 
 def _secrets(settings: Settings) -> list[str]:

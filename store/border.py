@@ -154,9 +154,10 @@ def explain(text: str, address: str) -> WeavloaderError:
         )
     if _WAIT.search(text):
         cause = "read_only" if re.search("read-?only", text, re.I) else None
-        return PartUnavailable(
-            PART, f"Weaviate at {address} cannot serve now ({_line(text)}): look at its log and its disk", cause=cause
-        )
+        remedy = "look at its log and its disk"
+        if re.search("no space left", text, re.I):  # measured: an index whose disk was full goes on saying so
+            remedy = "free some of its disk, then start it again"
+        return PartUnavailable(PART, f"Weaviate at {address} cannot serve now ({_line(text)}): {remedy}", cause=cause)
     if _TIMED_OUT.search(text):
         return PartUnavailable(PART, f"Weaviate at {address} ran out of time: {_line(text)}", cause="store_timeout")
     return TransientError(f"Weaviate at {address} answered an error: {_line(text)}", cause="store_error")

@@ -29,7 +29,7 @@ from tests.fixtures.weaviate import WeaviateServer as StoreServer
 from tests.fixtures.weaviate import free_block
 
 if TYPE_CHECKING:
-    from tests.chaos.proxy import Proxy
+    from tests.chaos.proxies import Proxies
 
 MODELS = Path(__file__).parent / "triton_models"
 CONTROL = "control.json"
@@ -45,7 +45,7 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         self.pid = 0
         self.touched = False
-        self.proxy: Any = None
+        self.proxy: Proxies | None = None
         self._held = ExitStack()
 
     def _opened(self) -> AbstractContextManager[int]:
@@ -217,58 +217,6 @@ class WeaviateServer(Server):
         """Delete a collection, if it is there."""
         with suppress(urllib.error.HTTPError):
             self.request("DELETE", f"/v1/schema/{collection}").decode()
-
-
-class Proxies:
-    """The proxies of one server's ports, as one."""
-
-    def __init__(self, proxies: Sequence[Proxy]) -> None:
-        self._proxies = proxies
-
-    @property
-    def ports(self) -> Sequence[int]:
-        return [proxy.port for proxy in self._proxies]
-
-    @property
-    def mode(self) -> str:
-        return self._proxies[0].mode
-
-    @mode.setter
-    def mode(self, mode: str) -> None:
-        for proxy in self._proxies:
-            proxy.mode = mode
-
-    @property
-    def delay(self) -> float:
-        return self._proxies[0].delay
-
-    @delay.setter
-    def delay(self, seconds: float) -> None:
-        for proxy in self._proxies:
-            proxy.delay = seconds
-
-    def cut(self) -> None:
-        """Reset every connection."""
-        for proxy in self._proxies:
-            proxy.cut()
-
-    def abandon(self) -> None:
-        """Make every present connection half-open for ever; new ones go as the mode says."""
-        for proxy in self._proxies:
-            proxy.abandon()
-
-
-@contextmanager
-def proxied(server: Server) -> Iterator[None]:
-    """Let the product reach the server through proxies while the block runs."""
-    from tests.chaos.proxy import Proxy
-
-    with ExitStack() as held:
-        server.proxy = Proxies([held.enter_context(Proxy(port)) for port in server.ports])
-        try:
-            yield
-        finally:
-            server.proxy = None
 
 
 class SharedServers:

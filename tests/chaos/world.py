@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -27,9 +25,12 @@ from sources.query import SAGE
 from stack.launch import Launch
 from tests.chaos.case import Case
 from tests.chaos.checker import Tally
-from tests.chaos.servers import Server, SharedServers, TritonServer, ValkeyServer, WeaviateServer, proxied
+from tests.chaos.pictures import picture
+from tests.chaos.proxies import proxied
+from tests.chaos.role import RoleProcess
+from tests.chaos.servers import Server, SharedServers, TritonServer, ValkeyServer, WeaviateServer
 from tests.fixtures.sage import LocalSage
-from tests.fixtures.workers import ROOT, Commands, Process, clean_environment
+from tests.fixtures.workers import ROOT, Commands, clean_environment
 
 T = TypeVar("T")
 
@@ -52,41 +53,6 @@ class Failed(AssertionError):
     """What a case waited for did not come, or its verdict is bad."""
 
 
-class RoleProcess(Process):
-    """A running role."""
-
-    def __init__(self, role: str, process: Process) -> None:
-        super().__init__(process.process, process._log)
-        self.role = role
-
-    @property
-    def running(self) -> bool:
-        """Whether it lives."""
-        return self.process.poll() is None
-
-    def signal(self, number: int) -> None:
-        """Send a signal, and do not wait."""
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, and its end."""
-        self.process.kill()
-        self.process.wait(15)
-
-    def children(self) -> list[int]:
-        """The process ids of its children."""
-        with suppress(OSError):
-            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
-        return []
-
-    def end(self) -> None:
-        """SIGKILL for it and its children, whatever state it is in."""
-        for pid in self.children():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.kill()
-
-
 class World:
     """What a case breaks. The model server and the store may be shared by cases; all else is its own.
 
@@ -98,8 +64,7 @@ class World:
     """
 
     def __init__(self, case: Case, folder: Path, shared: SharedServers) -> None:
-        self.case = case
-        self.folder = folder
+        self.case, self.folder = case, folder
         self.triton: TritonServer = shared.triton
         self.weaviate: WeaviateServer = shared.weaviate
         self.valkey = ValkeyServer(folder / "valkey")
@@ -209,8 +174,6 @@ class World:
 
         ``data`` are other bytes than the number's own picture; ``meta`` changes the record (``vsn``, ``filename`` …).
         """
-        from tests.chaos.pictures import picture
-
         make = data if callable(data) else picture if data is None else lambda _: data
         ids = []
         for number in numbers:
@@ -233,8 +196,8 @@ class World:
     def start(self, name: str, *command: str, **environment: str) -> RoleProcess:
         """Start another command that plays the role of this name."""
         # Under the guard, so that no role outlives this process.
-        started = self._commands.start(*Launch(command).guarded, **{**self.environment, **environment})
-        process = RoleProcess(name, started)
+        guarded = Launch(command).guarded
+        process = RoleProcess(name, self._commands.start(*guarded, **{**self.environment, **environment}))
         self.processes.append(process)
         return process
 
@@ -267,8 +230,7 @@ class World:
         return Counter(int(line[1:]) for line in self._lines(model) if line.startswith("t"))
 
     def _lines(self, model: str) -> list[str]:
-        log = self.triton.repository / f"calls-{model}.log"
-        return log.read_text().split() if log.exists() else []
+        return (self.triton.repository / f"calls-{model}.log").read_text().split()
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,7 +247,8 @@ def test_a_stop_within_no_time_hands_back_at_once(
     assert valkey.client.llen("image_processing") == 3
 
 
-def test_running_workers_outlive_a_restart_of_the_broker(commands: Commands, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken", [8, 2], ids=["with its hands full", "while it asks for more"])
+def test_running_workers_outlive_a_restart_of_the_broker(commands: Commands, tmp_path: Path, taken: int) -> None:
     kept = tmp_path / "broker"
     with running_valkey(kept) as server:
         url, port = server.url, server.port
@@ -256,11 +258,19 @@ def test_running_workers_outlive_a_restart_of_the_broker(commands: Commands, tmp
         ]
         processes[0].says("worker ready")
         with Ledger(Jobs(broker_url=url)) as ledger:
-            ledger.record(images(8, "late"))  # the sweep publishes them
-            wait_until(lambda: ledger.audit().leased > 0, 90)
+            ledger.record(images(taken, "late"))  # the sweep publishes them
+            wait_until(lambda: ledger.audit().leased >= min(taken, 4), 90)
+    processes[0].says("Cannot connect")  # it has tried: jobs end, and are acknowledged, after that
     with running_valkey(kept, port=port), Ledger(Jobs(broker_url=url)) as ledger:
-        wait_until(lambda: ledger.audit().landed == 8, 90)
+        wait_until(lambda: ledger.audit().landed == taken, 90)
         assert [process.stop() for process in processes] == [0, 0]
+
+
+def test_a_worker_that_cannot_go_on_says_so_with_its_exit_code(commands: Commands) -> None:
+    """Whoever started it (supervisor, a container) must not take it for one that was told to stop."""
+    broken = "from job_system.consumer import Consumer; Consumer.start = lambda self: 1 / 0"
+    process = commands.start(sys.executable, "-c", f"{broken}; from job_system import roles; roles.run_cleaner()")
+    assert process.process.wait(30) == 1, process.output()
 
 
 def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: Ledger) -> None:

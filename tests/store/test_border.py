@@ -76,6 +76,12 @@ def test_the_servers_words_decide(words: str, kind: type[WeavloaderError], cause
     assert ours.cause == cause
 
 
+def test_a_store_whose_disk_was_full_is_to_be_started_again():
+    ours = border.explain("target vector clip: write /data/x.condensed: no space left on device", ADDRESS)
+    assert type(ours) is PartUnavailable
+    assert "start it again" in str(ours)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -13,7 +13,8 @@ from ledger.connection import PREFIX
 from ledger.health import IMAGE_QUEUE
 from tests.chaos.case import case
 from tests.chaos.pictures import picture
-from tests.chaos.world import RoleProcess, World
+from tests.chaos.role import RoleProcess
+from tests.chaos.world import World
 
 #: Pictures of one upload: with a poll between any two of them, monitors are never without work.
 WAVE = 10

@@ -7,6 +7,7 @@ import time
 
 from tests.chaos import marked
 from tests.chaos.case import case
+from tests.chaos.checker import check
 from tests.chaos.world import World
 
 #: Seconds for which a part stays broken: longer than all retries of an image together (0.5, 1 and 2 s), so that an
@@ -74,9 +75,14 @@ def killed_idle(world: World) -> None:
 
 
 def _repair(world: World) -> int:
-    """Have the deep audit repair what is missing or not found any more; how many images that were."""
+    """Have the deep audit repair what is missing or not found any more; how many images that were, which the checker
+    must have found too.
+    """
+    before = check(world)
     found = world.audit_deep(repair=True)
     gone = {*found["missing"], *found["not_searchable"]}
+    if before.lost != len(gone):
+        raise AssertionError(f"the deep audit found {gone}, the checker {before.findings}")
     if left := gone - set(found.get("repair", {}).get("queued", ())):
         raise AssertionError(f"the repair left out {sorted(left)}: {found}")
     if others := {name for name in ("unknown_to_ledger", "twice", "never_seen", "unread") if found.get(name)}:

@@ -241,6 +241,12 @@ class Weaviate(Section):
         7946, "WEAVLOADER_WEAVIATE_CLUSTER_PORTS", "first of four ports that the embedded Weaviate uses for itself"
     )
 
+    metrics_port: Port | None = setting(
+        None,
+        "WEAVLOADER_WEAVIATE_METRICS_PORT",
+        "metrics port of the embedded Weaviate, on every interface and for anybody (none unless set)",
+    )
+
     @property
     def http_port(self) -> int:
         """The HTTP port: 8080 in the field, 8090 for the embedded one, which must not take the metrics port."""
@@ -252,6 +258,10 @@ class Metrics(Section):
 
     host: str = setting("127.0.0.1", "WEAVLOADER_METRICS_HOST", "address that the metrics endpoint listens on")
     port: Port = setting(8080, "WEAVLOADER_METRICS_PORT", "port of /metrics, /health and /ready")
+    prometheus: bool = setting(
+        True, "WEAVLOADER_PROMETHEUS", "`up` starts Prometheus too, where its binary is on PATH or in the cache folder"
+    )
+    prometheus_port: Port = setting(9090, "WEAVLOADER_PROMETHEUS_PORT", "port of that Prometheus, on loopback")
 
 
 class Flower(Section):

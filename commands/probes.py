@@ -238,11 +238,18 @@ class Probes:
         return ask
 
     def endpoints(self) -> Mapping[str, Callable[[], PartState]]:
-        """The probes of the roles that serve HTTP."""
+        """The probes of the roles that serve HTTP, and of the running stack's Prometheus where it has one."""
+        from stack import prometheus, running_states
+
         metrics, flower = self._settings.metrics, self._settings.flower
+        beside = running_states(self._settings.paths.data).get(prometheus.NAME)
+        watcher = {}
+        if beside is not None and beside.state != "STOPPED":
+            watcher["prometheus"] = self.endpoint(f"{prometheus.address(self._settings)}/-/ready")
         return {
             "metrics": self.endpoint(f"http://{local_host(metrics.host)}:{metrics.port}/health"),
             "flower": self.endpoint(f"http://{local_host(flower.host)}:{flower.port}{flower.path}", (200, 401)),
+            **watcher,
         }
 
     def parts(self) -> Mapping[str, Callable[[], PartState]]:

@@ -151,7 +151,7 @@ def test_where_the_server_is_away_a_connection_is_broken_off(server: Server, pro
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         proxy.target_port = unused.getsockname()[1]
-        with connect(proxy) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connect(proxy) as client:
             client.recv(1)
     proxy.target_port = server.server_address[1]
     with connect(proxy) as client:

@@ -77,7 +77,7 @@ def under_valkey(world: World) -> None:
     roles.hold(8)  # how long it lasts is the case, nothing is waited for
     refused = _refused(world)
     disk.free()
-    roles.quiet()
+    roles.quiet(100)  # what was in flight goes on alone, one at a time
     world.note = f"{refused} commands refused; {roles}"
 
 

@@ -121,7 +121,7 @@ def worker_before_landing(world: World) -> None:
     world.role("processor")
 
 
-@case("message_lost_on_its_way", short=True, most_calls=lambda attempted: attempted + 128)
+@case("message_lost_on_its_way", short=True)
 def message_lost(world: World) -> None:
     """A processor dies when it has taken a message from the queue and written it nowhere else: the ledger misses it."""
     world.role("moderator")

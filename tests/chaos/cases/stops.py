@@ -32,7 +32,7 @@ def ended(process: RoleProcess) -> None:
     assert code == 0, f"the {process.role} ended with {code}:\n{process.output()}"
 
 
-@case("rolling_restart", short=True, most_calls=lambda attempted: attempted, WEAVLOADER_STOP_SECONDS="4")
+@case("rolling_restart", most_calls=lambda attempted: attempted, WEAVLOADER_STOP_SECONDS="4")
 def everything_in_turn(world: World) -> None:
     """SIGTERM of every role in turn under load: what runs is finished, so that no model is asked for anything twice."""
     for role in ROLES:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from prometheus_client import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +11,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from errors import PartUnavailable
 from metrics.catalog import PREFIX
 
+#: What an OpenMetrics text ends with, once.
+OPEN_METRICS_END = b"# EOF\n"
 FLOWER_PREFIX = f"{PREFIX}flower_"
+
+
+class Encoded:
+    """Families that are encoded once for each content type, however often they are shown."""
+
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+        self._texts: dict[str, bytes] = {}
+
+    def collect(self) -> list[Family]:
+        """What an encoder asks for."""
+        return self._families
+
+    def text(self, encode: Callable[[Any], bytes], kind: str) -> bytes:
+        """The families as this encoder writes them, with the end that its content type may demand."""
+        return self._texts.get(kind) or self._texts.setdefault(kind, encode(self))
 
 
 def families(text: str) -> list[Family]:

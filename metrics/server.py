@@ -27,6 +27,7 @@ import logs
 import settings
 from errors import ConfigurationError, WeavloaderError
 from metrics import catalog, folder, recorder, scraped
+from metrics.flower import OPEN_METRICS_END, Encoded
 from metrics.flower import families as flower_families
 from metrics.scraped import ClusterCounts
 from records import PartState
@@ -109,8 +110,8 @@ class Endpoint:
         self._cluster: _Asked[ClusterCounts | None] = _Asked(
             cluster, lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
         )
-        self._flower: _Asked[list[Family]] = _Asked(
-            lambda: flower_families(flower()), lambda _detail: [], FLOWER_EVERY, FLOWER_DEADLINE, stop
+        self._flower: _Asked[Encoded] = _Asked(
+            lambda: Encoded(flower_families(flower())), lambda _detail: Encoded([]), FLOWER_EVERY, FLOWER_DEADLINE, stop
         )
         self._folders = folders
         self._stop = stop
@@ -139,10 +140,14 @@ class Endpoint:
         ready = all(state.ok for state in states.values())
         return (200 if ready else 503), {"ready": ready, "parts": {name: asdict(s) for name, s in states.items()}}
 
+    def exposition(self, accept: str) -> tuple[str, bytes]:
+        """The content type and the text for who accepts that: the catalog, and Flower's metrics while it answers."""
+        encode, kind = choose_encoder(accept)
+        own: bytes = encode(self)
+        return kind, own.removesuffix(OPEN_METRICS_END) + self._flower.answer().text(encode, kind)
+
     def collect(self) -> Iterator[Family]:
-        """Every family of the catalog, in its order; those without a value yet by name, type and help. Then Flower's,
-        while it answers.
-        """
+        """Every family of the catalog, in its order; those without a value yet by name, type and help."""
         place = recorder.place()
         source = folder.collect(place) if place else recorder.registry().collect()
         counted = {family.name: family for family in source}
@@ -154,7 +159,6 @@ class Endpoint:
                 for labels, value in computed.get(metric, {}).items():
                     family.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
             yield family
-        yield from self._flower.answer()
 
     def _scraped(self) -> scraped.Values:
         values = scraped.of_host(recorder.place(), self._folders)
@@ -176,9 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one of the three addresses."""
         match self.path.partition("?")[0]:
             case "/metrics":
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 try:
-                    text = encode(self.server.endpoint)
+                    kind, text = self.server.endpoint.exposition(self.headers.get("Accept", ""))
                 except OSError as error:
                     self._answer_json(500, {"error": f"the metrics cannot be read: {error}"})
                 else:

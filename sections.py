@@ -192,6 +192,11 @@ class Jobs(Section):
     allow_unsafe_redis: bool = setting(
         False, "WEAVLOADER_ALLOW_UNSAFE_REDIS", "start on a Redis that evicts keys or has no persistence"
     )
+    allow_shared_redis: bool = setting(
+        False,
+        "WEAVLOADER_ALLOW_SHARED_REDIS",
+        "start on a Redis database that another Celery app or another installation uses",
+    )
 
 
 class Triton(Section):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [light] [metrics] [recovery] [setup] [--rounds N] [--pictures N]`
+"""`python -m benchmarks [startup] [light] [metrics] [ledger] [recovery] [setup] [--rounds N] [--pictures N] …`
 
 Exit code 1 when a figure is below its floor or above its ceiling. `setup` downloads and builds everything anew and
 takes many minutes, `recovery` waits for ten deaths to be noticed: these run only when they are named.
@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import light, metrics, recovery, setup, startup
+from benchmarks import ledger, light, metrics, recovery, setup, startup
 from benchmarks.table import Row, show
 
-NAMES = ("startup", "light", "metrics", "recovery", "setup")
+NAMES = ("startup", "light", "metrics", "ledger", "recovery", "setup")
 
 
 def main() -> int:
@@ -23,8 +23,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=2000, help="of each of the ledger's rounds")
     options = parser.parse_args()
-    options.names = options.names or list(NAMES[:3])
+    options.names = options.names or list(NAMES[:4])
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
@@ -35,6 +36,8 @@ def main() -> int:
             rows += light.run(Path(work) / "light", options.rounds, options.pictures)
         if "metrics" in options.names:
             rows += metrics.run(Path(work) / "metrics")
+        if "ledger" in options.names:
+            rows += ledger.run(Path(work) / "ledger", options.rounds, options.images)
         if "recovery" in options.names:
             rows += recovery.run(Path(work) / "recovery")
         if "setup" in options.names:

@@ -15,7 +15,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
-#: `<!-- figures COMMAND -->` … `<!-- /figures -->` in a document holds the rows of that command ('' for all).
+#: `<!-- figures COMMAND, COMMAND -->` … `<!-- /figures -->` in a document holds the rows of these commands, of all
+#: where none is named.
 _MARKS = re.compile(r"(<!-- figures (.*?)-->\n).*?(<!-- /figures -->)", re.S)
 
 
@@ -75,8 +76,8 @@ def with_figures(text: str) -> str:
     """A document with its figures as they were last measured."""
 
     def fill(mark: re.Match[str]) -> str:
-        wanted = mark[2].strip()
-        rows = [row for row in kept_rows() if not wanted or row["command"] == wanted]
+        wanted = [command for command in mark[2].strip().split(", ") if command]
+        rows = [row for row in kept_rows() if not wanted or row["command"] in wanted]
         return f"{mark[1]}{markdown(rows)}\n{mark[3]}"
 
     return _MARKS.sub(fill, text)

@@ -233,7 +233,20 @@ def broker(settings: Settings, probes: Probes) -> Generator[Finding, None, bool]
         yield Finding("ok", "redis", "reachable, no cluster, evicts nothing, keeps what it is given on disk")
     yield memory(figures)
     yield clocks(figures)
+    yield neighbours(probes)
     return True
+
+
+def neighbours(probes: Probes) -> Finding:
+    """Whether another Celery app or another installation uses the broker's keys."""
+    name = "redis neighbours"
+    try:
+        allowed = probes.neighbours()
+    except WeavloaderError as error:
+        return Finding("wrong", name, str(error))
+    if allowed:
+        return Finding("warning", name, "; ".join(allowed))
+    return Finding("ok", name, "no other Celery app and no other installation uses the broker's database")
 
 
 def memory(figures: ServerFigures) -> Finding:

@@ -95,6 +95,12 @@ class Probes:
         """What is to be said against the Redis server, and its figures. Raises as ``Ledger.check_server`` does."""
         return self._ledger.check_server(), self._ledger.figures()
 
+    def neighbours(self) -> tuple[str, ...]:
+        """What is to be said of others on the broker's database. Raises as ``job_system.neighbours.check`` does."""
+        from job_system import neighbours
+
+        return neighbours.check(self._settings, self._ledger)
+
     def triton(self) -> PartState:
         """A tiny inference on the captioner and the embedder."""
         section = self._settings.triton

@@ -17,6 +17,9 @@ from inference.model_config import CANARY_SECONDS
 from records import PartState, Picture
 from settings import Fetch
 
+#: So many deadlines a model may be busy with one picture, to be found out.
+STUCK_DEADLINES = 4
+
 
 async def canary(
     connection: TritonConnection,
@@ -56,16 +59,19 @@ async def canary(
 async def quick_again(connection: TritonConnection, captioner: AnyCaptioner, embedder: AnyEmbedder) -> bool:
     """Whether the models answer at once when they have ended what they have in hand.
 
-    Asked after a request that passed its deadline: if so, the models are not slow, it was that request. Takes at most
-    the models' own deadline and a canary's.
+    Asked after requests that passed their deadline: if so, the models are not slow, one of these requests was. Takes at
+    most some of the models' own deadlines, as long as they may be busy with it.
     """
-    limit = connection.timeout
-    for seconds in (limit, min(CANARY_SECONDS, limit / 4)):
+
+    async def answer_within(seconds: float) -> bool:
         begin = time.perf_counter()
         state = await canary(connection, captioner, embedder, seconds)
-        if not state.ok or time.perf_counter() - begin >= seconds:
-            return False
-    return True
+        return state.ok and time.perf_counter() - begin < seconds
+
+    for _ in range(STUCK_DEADLINES):
+        if await answer_within(connection.timeout):
+            return await answer_within(min(CANARY_SECONDS, connection.timeout / 4))
+    return False
 
 
 async def contract_state(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder) -> PartState:

@@ -13,6 +13,7 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 
 from errors import ConfigurationError
+from job_system import transport
 
 if TYPE_CHECKING:
     from job_system.runtime import PortsOpener, Runtime
@@ -112,6 +113,7 @@ def _before_command(context: click.Context, _option: click.Parameter, _value: ob
         context.obj.app.find_broker()
 
 
+transport.use()
 celery_app = WeavloaderCelery("weavloader", loader=SettingsLoader, include=["job_system.tasks", "job_system.hooks"])
 # Celery adds these options to all of its commands, its plug-ins' too, and click calls back even where none is given:
 # each command asks for the broker before it does or says anything.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from celery.schedules import crontab
 from kombu.entity import Queue
 
 from job_system.queues import CLEANUP, IMAGES, MONITORING, ROUTES, TASKS
-from ledger.connection import parse_broker_url
+from ledger.connection import BrokerAddress, parse_broker_url, sentinel_options
 from settings import Jobs, Settings
 
 #: Seconds without an answer after which a connection to the broker counts as dead.
@@ -93,13 +95,15 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
     backend = jobs.result_backend or jobs.broker_url
-    config |= {"broker_url": jobs.broker_url, "result_backend": backend, "redbeat_redis_url": jobs.broker_url}
+    config |= {"broker_url": jobs.broker_url, "result_backend": backend}
+    # RedBeat hands the URL to the Redis client, which knows Celery's word CERT_NONE as none
+    config["redbeat_redis_url"] = re.sub("ssl_cert_reqs=CERT_[A-Z]+", _client_word, jobs.broker_url)
     transport = config["broker_transport_options"]
     address = parse_broker_url(jobs.broker_url)
     if address.master_name:
-        config["broker_url"] = _without_query(jobs.broker_url)
+        config["broker_url"] = _sentinel_urls(address)
         transport["master_name"] = address.master_name
-        transport["sentinel_kwargs"] = {"password": address.sentinel_password or None}
+        transport["sentinel_kwargs"] = sentinel_options(address)
         config["redbeat_redis_url"] = "redis-sentinel"
         config["redbeat_redis_options"] |= {
             "sentinels": list(address.hosts),
@@ -107,16 +111,18 @@ def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
             "username": address.user or None,
             "password": address.password or None,
             "db": address.db,
-            "sentinel_kwargs": {"password": address.sentinel_password or None},
+            "sentinel_kwargs": sentinel_options(address),
         }
+    # Celery takes the variable CELERY_BROKER_URL as it stands before broker_url, but not before these two
+    config["broker_read_url"] = config["broker_write_url"] = config["broker_url"]
     if address.tls and "ssl_cert_reqs" not in jobs.broker_url:
         config["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     kept = parse_broker_url(backend)
     if kept.master_name:
-        config["result_backend"] = _without_query(backend)
+        config["result_backend"] = _sentinel_urls(kept)
         config["result_backend_transport_options"] = {
             "master_name": kept.master_name,
-            "sentinel_kwargs": {"password": kept.sentinel_password or None},
+            "sentinel_kwargs": sentinel_options(kept),
         }
     if kept.tls and "ssl_cert_reqs" not in backend:
         config["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
@@ -147,6 +153,13 @@ def _queue(name: str) -> Queue:
     return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
 
 
-def _without_query(url: str) -> str:
-    """The sentinels' URLs as kombu reads them: the master's name goes beside them, not into them."""
-    return ";".join(part.partition("?")[0] for part in url.split(";"))
+def _client_word(setting: re.Match[str]) -> str:
+    return setting[0].replace("CERT_", "").lower()
+
+
+def _sentinel_urls(address: BrokerAddress) -> str:
+    """The sentinels' URLs as kombu reads them: each alone says login and database, and the master's name goes beside
+    them, not into them.
+    """
+    login = f"{quote(address.user, safe='')}:{quote(address.password, safe='')}@" if address.password else ""
+    return ";".join(f"sentinel://{login}{host}:{port}/{address.db}" for host, port in address.hosts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 
 from errors import PartUnavailable
 
@@ -32,6 +33,7 @@ class Outages:
         self._lock = threading.Lock()
         self._away: dict[str, PartUnavailable] = {}
         self._next_trial = 0.0
+        self._untried = 0
         for part in sorted(SHARED_PARTS):
             observe(part, False)
 
@@ -44,7 +46,7 @@ class Outages:
             known = next((error for part, error in self._away.items() if part in needed), None)
             if known is None:
                 return
-            if self._now() >= self._next_trial:
+            if not self._untried and self._now() >= self._next_trial:
                 self._next_trial = self._now() + TRIAL_SECONDS
                 return
         raise PartUnavailable(known.part, str(known), cause=known.cause)
@@ -57,6 +59,20 @@ class Outages:
                     self._next_trial = self._now() + TRIAL_SECONDS
                     self._observe(error.part, True)
                 self._away[error.part] = error.with_traceback(None)
+
+    @contextmanager
+    def untried(self, error: PartUnavailable) -> Iterator[None]:
+        """Let no job be the trial while the block runs: what the error's part does alone tells why it failed."""
+        with self._lock:
+            if error.part not in self._away:
+                self._observe(error.part, True)
+                self._away[error.part] = error.with_traceback(None)
+            self._untried += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._untried -= 1
 
     def succeeded(self, needed: Set[str] = SHARED_PARTS) -> None:
         """An image has landed: all parts that it needed serve."""

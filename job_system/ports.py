@@ -5,6 +5,7 @@ Their modules are imported here only when a process first works on an image, so 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class OpenPorts:
         self.ports = ports
         self._stack = stack
         self._quick_again = quick_again
-        self._asking = False
+        self._asking: asyncio.Task[bool] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, sources: KnownSources) -> Self:
@@ -143,14 +144,16 @@ class OpenPorts:
         raise AssertionError("an exit stack swallows nothing")
 
     async def quick_again(self) -> bool:
-        """Whether the models that answered nobody in time answer at once again; False while another image asks."""
-        if self._quick_again is None or self._asking:
+        """Whether models that answered nobody in time are quick again: one answer for all that ask at a time."""
+        if self._quick_again is None:
             return False
-        self._asking = True
-        try:
-            return await self._quick_again()
-        finally:
-            self._asking = False
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(self._quick_again))
+        return await asyncio.shield(self._asking)
+
+    @staticmethod
+    async def _ask(quick_again: QuickAgain) -> bool:
+        return await quick_again()
 
     async def close(self) -> None:
         """Close all of it."""

@@ -248,7 +248,11 @@ class Runtime:
                 with recorder.timing(job.stages):
                     await process_image(record, self.pauses.watching(ports.ports), job.outputs)
         except PartUnavailable as error:
-            if error.cause != MODEL_SLOW or not await ports.quick_again():
+            if error.cause != MODEL_SLOW:
+                raise
+            with self.outages.untried(error):
+                quick_again = await ports.quick_again()
+            if not quick_again:
                 raise
             raise PartDied(
                 error.part, f"{error}. With this image, or one beside it: it is quick again", cause="model_stuck"

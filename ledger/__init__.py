@@ -3,6 +3,7 @@
 from ledger.connection import parse_broker_url
 from ledger.ledger import Ledger
 from ledger.letters import Letters
+from ledger.neighbours import Node
 from ledger.registry import Pause, SourceRegistry
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
@@ -14,6 +15,7 @@ __all__ = [
     "LedgerSnapshot",
     "LetterStats",
     "Letters",
+    "Node",
     "Pause",
     "Refusal",
     "ServerFigures",

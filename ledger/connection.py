@@ -87,6 +87,18 @@ def parse_broker_url(url: str) -> BrokerAddress:
     )
 
 
+def sentinel_options(address: BrokerAddress) -> dict[str, Any]:
+    """How a sentinel is asked. One that does not answer is not asked again at once, as the client does by itself for
+    some seconds: there are others, and what needed its answer is repeated.
+    """
+    return {
+        "password": address.sentinel_password or None,
+        "socket_timeout": _CONNECT_SECONDS,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
 @cache
 def script_text(name: str) -> str:
     """A script of ``ledger/lua`` with what all of them share before it."""
@@ -121,6 +133,7 @@ class Connection:
             raise ConfigurationError("CELERY_BROKER_URL is not set: set it, or start `python main.py up` first")
         address = parse_broker_url(url)
         self.address = address.shown
+        self.db = address.db
         options: dict[str, Any] = {
             "db": address.db,
             "username": address.user or None,
@@ -137,12 +150,7 @@ class Connection:
         if address.master_name:
             self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 address.hosts,
-                sentinel_kwargs={
-                    "password": address.sentinel_password or None,
-                    "socket_timeout": _CONNECT_SECONDS,
-                    "socket_connect_timeout": _CONNECT_SECONDS,
-                    "retry": Retry(NoBackoff(), 0),  # there are others, and the request itself is repeated
-                },
+                sentinel_kwargs=sentinel_options(address),
                 **options,
             )
             self._redis: redis.Redis = self._sentinel.master_for(address.master_name)  # type: ignore[no-untyped-call]

@@ -28,6 +28,7 @@ from ledger import health, letters
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
+from ledger.neighbours import Neighbours
 from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
@@ -52,6 +53,7 @@ class Ledger:
         self.letters = letters.Letters(self._connection, jobs)
         self.sources = SourceRegistry(self._connection)
         self.outputs = KeptOutputs(self._connection)
+        self.neighbours = Neighbours(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

@@ -54,13 +54,15 @@ def required_models(settings: Settings) -> tuple[str, ...]:
 
 
 def _check_redis(settings: Settings) -> None:
+    from job_system import neighbours
     from ledger import Ledger
 
-    ledger = Ledger(settings.jobs)
-    try:
+    store = settings.weaviate
+    if not store.host:
+        store = store.model_copy(update={"host": LOOPBACK, "port": store.http_port})
+    with Ledger(settings.jobs) as ledger:
         ledger.check_server()
-    finally:
-        ledger.close()
+        neighbours.check(settings.model_copy(update={"weaviate": store}), ledger)
 
 
 def _check_triton(settings: Settings) -> None:

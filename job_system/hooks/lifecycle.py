@@ -17,6 +17,7 @@ from celery.platforms import SecurityWarning
 import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system.app import celery_app
+from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
@@ -36,6 +37,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 
 _ended = threading.Event()
 _threads: list[threading.Thread] = []
+_memberships: list[Membership] = []
 
 
 def role_of(queues: set[str]) -> Role:
@@ -94,7 +96,9 @@ def _begin(sender: Any = None, **_: Any) -> None:
     try:
         with Ledger(settings.jobs) as ledger:
             remarks = ledger.check_server()
-        require(settings, *role.parts)
+            require(settings, *role.parts)
+            _memberships[:] = [Membership(settings, sender.hostname)]
+            remarks += _memberships[0].join(ledger)
     except (ConfigurationError, PartUnavailable) as error:
         print(f"Error: {error}", file=sys.stderr)
         # SystemExit is the one thing that Celery lets a signal's handler raise
@@ -131,6 +135,8 @@ def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:
             try:
                 for name in names:
                     ledger.beat(name, 0 if ended.is_set() else BEAT_TTL)
+                for membership in _memberships:
+                    membership.stay(ledger)
             except WeavloaderError as error:
                 log.debug("no heartbeat", error=str(error))
             if ended.is_set():
@@ -161,3 +167,5 @@ def _end(**_: Any) -> None:
         if thread.is_alive():  # not in a child of the pool, where no other thread lives
             thread.join(seconds)
     celery_app.close_runtime()
+    for membership in _memberships:
+        membership.leave()

@@ -1,8 +1,8 @@
-"""`python -m tests.chaos [CASE …] [--list] [--only-short] [--long] [--keep]`
+"""`python -m tests.chaos [CASE …] [--list] [--only-short] [--long] [--record] [--keep]`
 
 Runs all cases but the long ones unless some are named. Exit code 1 when a case fails; a failed case's folder stays.
-A whole run (of all cases, or with --long of all long ones) writes results/latest.json and the table of
-docs/reliability.md.
+A whole run (of all cases, or with --long of all long ones) and one with --record put their results in the place of the
+last ones: results/latest.json, and the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--only-short", action="store_true", help="those that `make test` runs too")
     parser.add_argument("--long", action="store_true", help="those that take hours or minutes, and no others")
+    parser.add_argument("--record", action="store_true", help="keep the results of some cases, too")
     parser.add_argument("--keep", action="store_true", help="keep every case's folder")
     options = parser.parse_args()
     if unknown := set(options.names) - set(known):
@@ -39,8 +40,7 @@ def main() -> int:
             marks = ", ".join(word for word in ("short", "long", "root") if getattr(case, word))
             print(f"{case.name:<40} {case.text}{f' [{marks}]' if marks else ''}")
         return 0
-    whole = not (options.names or options.only_short)
-    return _run(chosen, options.keep, record=whole)
+    return _run(chosen, options.keep, record=options.record or not (options.names or options.only_short))
 
 
 def _chosen(case: Case, options: argparse.Namespace) -> bool:

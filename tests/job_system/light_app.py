@@ -34,7 +34,7 @@ class LightPorts:
 
     The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away, slow) say how these parts are, and
     ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
-    ``test:texts`` count the models' work.
+    ``test:texts`` count the models' work. They lie on the broker, or on the server that TEST_LOG names.
     """
 
     identity = ModelIdentity("light", "1", os.environ.get("TEST_PROMPT", ""))
@@ -117,7 +117,7 @@ class LightPorts:
 
 
 async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
-    light: Any = LightPorts(settings.jobs.broker_url)
+    light: Any = LightPorts(os.environ.get("TEST_LOG", settings.jobs.broker_url))
     stack = AsyncExitStack()
     stack.callback(light._log.close)
 

@@ -179,9 +179,10 @@ def test_a_name_belongs_to_a_broker_whatever_the_login() -> None:
 
 
 def test_sentinels_and_their_master_are_handed_on() -> None:
-    made = config("sentinel://:secret@a:26379;sentinel://:secret@b:26380/2?master_name=images")
-    assert made["broker_url"] == "sentinel://:secret@a:26379;sentinel://:secret@b:26380/2"
-    assert made["result_backend"] == made["broker_url"]
+    """Login and database at each of them: Celery takes them from the one that it asks."""
+    made = config("sentinel://a:26379;sentinel://:s%2Fecret@b:26380/2?master_name=images")
+    assert made["broker_url"] == "sentinel://:s%2Fecret@a:26379/2;sentinel://:s%2Fecret@b:26380/2"
+    assert made["result_backend"] == made["broker_read_url"] == made["broker_write_url"] == made["broker_url"]
     assert made["broker_transport_options"]["master_name"] == "images"  # type: ignore[index]
     options = made["redbeat_redis_options"]
     assert options["sentinels"] == [("a", 26379), ("b", 26380)]  # type: ignore[index]

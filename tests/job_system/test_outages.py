@@ -79,6 +79,14 @@ def test_what_is_no_shared_part_stops_nobody_else(outages: Outages, error: Excep
     assert not refused(outages)
 
 
+def test_nobody_tries_while_it_is_found_out_why_a_part_failed(outages: Outages, clock: Clock) -> None:
+    with outages.untried(PartUnavailable("triton", "no answer in time", cause="model_slow")):
+        clock.seconds += 10 * TRIAL_SECONDS
+        with pytest.raises(PartUnavailable, match="no answer in time"):
+            outages.check()
+    outages.check()
+
+
 def test_an_observer_hears_of_every_change_once() -> None:
     heard: list[tuple[str, bool]] = []
     outages = Outages(observe=lambda part, away: heard.append((part, away)))

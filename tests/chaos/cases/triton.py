@@ -197,6 +197,16 @@ def always_nan(world: World) -> None:
     expect(dead == chosen, f"dead are the pictures {dead} instead of {chosen}")
 
 
+@case("triton_hung_by_two_pictures", expects_dead={"poison": 2}, WEAVLOADER_MODEL_TIMEOUT="2")
+def hung(world: World) -> None:
+    """The captioner hangs at two pictures for twice the time it has and answers nobody: these die, and no others."""
+    chosen = [40, 90]
+    begin(world, range(120), **STEADY, chaos_captioner={"hang_numbers": chosen, "hang_seconds": 4})
+    world.quiet(120)
+    dead = sorted(world.attempted[letter.task_id] for letter in world.ledger.letters.list())
+    expect(dead == chosen, f"dead are the pictures {dead} instead of {chosen}")
+
+
 @case("triton_busy", most_calls=lambda attempted: attempted)
 def busy(world: World) -> None:
     """The models have work for longer than the health check waits: it says busy, not down, and nothing is disturbed."""

@@ -35,6 +35,7 @@ class Chaos:
         os.write(self._calls, "".join(f"{item}\n" for item in items if item.number is not None).encode())
         if any(item.is_picture and self.control.kills(item.number) for item in items):
             os._exit(1)
+        time.sleep(self.control.hang_seconds([item.number for item in items if item.is_picture]))
         time.sleep(max(0.0, began + self.control.seconds(len(items)) - time.monotonic()))
         return [self._respond(request) for request in asked]
 

@@ -12,7 +12,8 @@ class Control:
 
     ``base_ms`` and ``per_item_ms``: a batch of n takes base + n · per_item, times ``slow``. ``nan``, ``garbage``,
     ``shape``, ``error``: which answers are spoilt, a share of them (0..1, evenly spread) or a list of numbers.
-    ``kill_numbers``: pictures at which the model's process dies.
+    ``kill_numbers``: pictures at which the model's process dies; ``hang_numbers``: at which it does nothing for
+    ``hang_seconds``, as where a decoder runs in a circle.
     """
 
     def __init__(self, model, file=FILE):
@@ -56,6 +57,11 @@ class Control:
             return False
         count = self._counts[name] = self._counts.get(name, 0) + 1
         return int(count * chosen) > int((count - 1) * chosen)
+
+    def hang_seconds(self, numbers):
+        """How long these pictures make the model hang."""
+        hanging = set(self._values.get("hang_numbers", ()))
+        return self.number("hang_seconds", 10) if hanging.intersection(numbers) else 0.0
 
     def kills(self, number):
         """Whether the model's process dies at this picture."""

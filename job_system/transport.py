@@ -1,0 +1,47 @@
+"""kombu's Redis channel, with its end at a broker's death mended.
+
+kombu 5.7 ends a channel by talking to its server: it reads the answer of its last BRPOP and deletes its mailbox. Where
+that server is dead this raises before the channel is closed; its connection is torn down all the same, and the second
+attempt ends the whole worker with an AttributeError. That happens when the worker hears of the death by its mailbox
+first, as it does after a failover of Sentinel's. Here such a channel is closed the first time: what it had not
+acknowledged is put back by the next worker, or by the ledger's sweep. What still goes wrong after that, ``consumer.py``
+lives through.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis
+
+
+class Channel(redis.Channel):
+    """A channel of a plain server."""
+
+    def close(self) -> None:
+        """Close, whether the server answers or not."""
+        if self._in_poll:
+            with suppress(Empty, *self.connection_errors):
+                self._brpop_read()  # type: ignore[no-untyped-call]
+        super().close()  # type: ignore[no-untyped-call]
+
+    def queue_delete(self, *args: Any, **options: Any) -> Any:
+        """Delete a queue; at its own end a channel lets a server keep what it does not take."""
+        try:
+            return super().queue_delete(*args, **options)  # type: ignore[no-untyped-call]
+        except self.connection_errors:
+            if not self._closing:
+                raise
+        return None
+
+
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """A channel of a server that sentinels watch."""
+
+
+def use() -> None:
+    """Let kombu's transports make these channels."""
+    redis.Transport.Channel = Channel
+    redis.SentinelTransport.Channel = SentinelChannel

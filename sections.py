@@ -263,6 +263,11 @@ class Metrics(Section):
 
     host: str = setting("127.0.0.1", "WEAVLOADER_METRICS_HOST", "address that the metrics endpoint listens on")
     port: Port = setting(8080, "WEAVLOADER_METRICS_PORT", "port of /metrics, /health and /ready")
+    per_role: bool = setting(
+        False,
+        "WEAVLOADER_ROLE_METRICS",
+        "each role serves its own /metrics, /health and /ready there, for containers of one role (not with `up`)",
+    )
     prometheus: bool = setting(
         True, "WEAVLOADER_PROMETHEUS", "`up` starts Prometheus too, where its binary is on PATH or in the cache folder"
     )

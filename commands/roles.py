@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 import settings as configuration
+
+
+@contextmanager
+def own_endpoint(*parts: str) -> Iterator[None]:
+    """Where each role has a container of its own: an endpoint of this process, which asks the parts that it needs."""
+    loaded = configuration.load().settings
+    if not loaded.metrics.per_role:
+        yield
+        return
+    from commands.probes import Probes
+    from metrics.server import serving
+
+    with Probes(loaded) as probes:
+        asked = {name: probe for name, probe in probes.parts().items() if name in parts}
+        with serving(loaded.metrics, probes=asked, folders={"data": loaded.paths.data}):
+            yield
 
 
 @click.command()
@@ -15,7 +33,8 @@ def stream() -> None:
     """Keep the stream monitor going: send it to the moderator, again and again."""
     from job_system import roles
 
-    roles.run_stream()
+    with own_endpoint("redis"):
+        roles.run_stream()
 
 
 @click.command()
@@ -23,7 +42,8 @@ def processor() -> None:
     """Caption, embed and land the images of the queue image_processing."""
     from job_system import roles
 
-    roles.run_processor()
+    with own_endpoint("redis", "triton", "weaviate"):
+        roles.run_processor()
 
 
 @click.command()
@@ -31,7 +51,8 @@ def moderator() -> None:
     """Poll the sources (queue data_monitoring)."""
     from job_system import roles
 
-    roles.run_moderator()
+    with own_endpoint("redis", "sage"):
+        roles.run_moderator()
 
 
 @click.command()
@@ -39,7 +60,8 @@ def cleaner() -> None:
     """Sweep the ledger and look after dead letters (queue cleanup)."""
     from job_system import roles
 
-    roles.run_cleaner()
+    with own_endpoint("redis"):
+        roles.run_cleaner()
 
 
 @click.command()
@@ -47,7 +69,8 @@ def scheduler() -> None:
     """Send the periodic tasks; of several schedulers one acts."""
     from job_system import roles
 
-    roles.run_scheduler()
+    with own_endpoint("redis"):
+        roles.run_scheduler()
 
 
 @click.command()

@@ -97,7 +97,7 @@ class Endpoint:
     def __init__(
         self,
         probes: Mapping[str, Probe],
-        cluster: Cluster,
+        cluster: Cluster | None,
         pace: Pace,
         stop: threading.Event,
         folders: Mapping[str, Path],
@@ -108,7 +108,7 @@ class Endpoint:
             for name, probe in probes.items()
         }
         self._cluster: _Asked[ClusterCounts | None] = _Asked(
-            cluster, lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
+            cluster or (lambda: None), lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
         )
         self._flower: _Asked[Encoded] = _Asked(
             lambda: Encoded(flower_families(flower())), lambda _detail: Encoded([]), FLOWER_EVERY, FLOWER_DEADLINE, stop
@@ -234,13 +234,15 @@ def serving(
     section: settings.Metrics,
     *,
     probes: Mapping[str, Probe],
-    cluster: Cluster,
+    cluster: Cluster | None = None,
     folders: Mapping[str, Path] = MappingProxyType({}),
     flower: Callable[[], str] = str,
     pace: Pace = Pace(),
 ) -> Iterator[str]:
-    """The endpoint while the block runs; gives its address (``http://host:port``). It tells how full the disks of
-    ``folders`` (name to path) are, and shows what ``flower`` gives of Flower's own metrics.
+    """The endpoint while the block runs; gives its address (``http://host:port``).
+
+    It tells how full the disks of ``folders`` (name to path) are, and shows what ``flower`` gives of Flower's own
+    metrics. Without ``cluster`` what is cluster-wide is left out: one endpoint of an installation shows it.
 
     Raises ``ConfigurationError`` when the port is taken or the address is not this host's.
     """

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 import logs
+from job_system.transport import REFUSALS
 
 log = logs.get(__name__)
+
+#: Seconds until a broker that refused is asked again.
+REFUSED_SECONDS = 2.0
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Named in Celery's configuration as ``worker_consumer``."""
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Say why the broker cannot be used yet. One that refuses to write says so at once: it is asked less often."""
+        super().on_connection_error_before_connected(exc)
+        if isinstance(exc, REFUSALS):
+            time.sleep(REFUSED_SECONDS)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Drop the broken connection; Celery connects anew then.

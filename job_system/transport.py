@@ -5,7 +5,7 @@ that server is dead this raises before the channel is closed; its connection is 
 attempt ends the whole worker with an AttributeError. That happens when the worker hears of the death by its mailbox
 first, as it does after a failover of Sentinel's. Here such a channel is closed the first time: what it had not
 acknowledged is put back by the next worker, or by the ledger's sweep. What still goes wrong after that, ``consumer.py``
-lives through.
+lives through. And a server that refuses to write is not the worker's end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import redis
+from redis.exceptions import ResponseError
+
+#: What a server answers that is full, has a full disk, or is no master any more. Celery ends a worker at these; as
+#: errors of the connection they make it ask again until the server writes, as at a server that is away.
+REFUSALS = (ResponseError,)
 
 
 class Channel(redis.Channel):
@@ -42,6 +47,7 @@ class SentinelChannel(Channel, redis.SentinelChannel):
 
 
 def use() -> None:
-    """Let kombu's transports make these channels."""
-    redis.Transport.Channel = Channel
-    redis.SentinelTransport.Channel = SentinelChannel
+    """Let kombu's transports make these channels, and go on after a server's refusals."""
+    for transport, channel in ((redis.Transport, Channel), (redis.SentinelTransport, SentinelChannel)):
+        transport.Channel = channel
+        transport.connection_errors = (*transport.connection_errors, *REFUSALS)

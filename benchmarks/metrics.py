@@ -1,4 +1,4 @@
-"""How long a scrape takes on a host with eight worker processes that have counted everything there is to count."""
+"""How long a scrape takes on a host with eight workers that have counted everything, and what counting costs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,21 @@ def run(work: Path) -> list[Row]:
         connection.close()
     name = f"/metrics with {WORKERS} workers, ms"
     spread = f"{min(times):.2f} to {max(times):.2f}"
-    return [Row(name, statistics.median(times), None, COMMAND, spread, ceiling=MOST_MILLISECONDS)]
+    scrapes = Row(name, statistics.median(times), None, COMMAND, spread, ceiling=MOST_MILLISECONDS)
+    return [scrapes, *_costs(work)]
+
+
+def _costs(work: Path) -> list[Row]:
+    """What an image that lands costs its processor in counting and in its line of the log."""
+    command = [sys.executable, "-m", "benchmarks.counting", "costs", str(work)]
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+    )
+    counting, telling = map(float, done.stdout.split())
+    return [
+        Row("counting an image that lands, CPU-ms", counting, None, COMMAND),
+        Row("its line of the log, CPU-ms", telling, None, COMMAND),
+    ]
 
 
 def _scrape(connection: http.client.HTTPConnection) -> tuple[float, bytes]:

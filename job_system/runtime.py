@@ -232,8 +232,10 @@ class Runtime:
         log.error("message without a record", task_id=task_id, error=str(error))
 
     def _settle(self, change: Callable[[], bool]) -> bool:
-        """Change the ledger, again while the broker is away and the lease may still be ours."""
-        deadline = time.monotonic() + self.settings.jobs.lease
+        """Change the ledger, again while the broker is away: what was made is not thrown away for that. The lease may
+        still be ours after it, since a sweep lets owners renew theirs first.
+        """
+        deadline = time.monotonic() + self.settings.jobs.timeout
         while True:
             try:
                 return change()

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.table import DOCUMENTS, with_figures
 from settings import PROJECT_ROOT
+from tests.chaos import report
+from tests.chaos.case import cases
 
 TEXTS = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
 
@@ -16,6 +18,21 @@ TEXTS = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_figures_are_those_of_the_last_measurement(document: Path) -> None:
     assert document.read_text() == with_figures(document.read_text())
+
+
+def test_the_table_of_the_chaos_cases_is_that_of_their_last_run() -> None:
+    text = report.DOCUMENT.read_text()
+    assert text == report.with_results(text)
+
+
+def test_every_chaos_case_has_run_and_passed() -> None:
+    passed = [row["case"] for row in report.kept() if row["ok"]]
+    assert [name for name, case in cases().items() if not case.long and name not in passed] == []
+
+
+def test_every_chaos_case_proves_a_promise() -> None:
+    promises = report.DOCUMENT.read_text().partition("<!-- chaos -->")[0]
+    assert [name for name in cases() if f"`{name}`" not in promises] == []
 
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)

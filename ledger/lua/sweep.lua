@@ -38,10 +38,21 @@ end
 
 -- What waits and is due comes last: thousands may be so again and again, and would leave no room for the others.
 
--- 1. Leases that ran out. Their owners could not renew them while the server was down: after its start they get the
--- length of a lease to do so. A lease from before the clock was set back would last too long: it begins now.
+-- 1. Leases that ran out. Their owners could not renew them while the server was down, or refused to write, or its clock
+-- jumped: nobody swept in that time either. After it they get the length of a lease to do so. A lease from before the
+-- clock was set back would last too long: it begins now.
+local swept, gap = PREFIX .. 'swept', PREFIX .. 'swept:gap'
 local uptime = tonumber(call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
-if uptime + at - clock() > lease then
+local waits = call('EXISTS', gap) == 1
+if ARGV[1] == '' then
+  -- pcall: a server that is full must not keep a sweep from what frees memory
+  if at - tonumber(call('GET', swept) or at) > lease then
+    waits = true
+    redis.pcall('SET', gap, 1, 'PX', math.ceil(lease * 1000))
+  end
+  redis.pcall('SET', swept, at)
+end
+if uptime + at - clock() > lease and not waits then
   for _, id in ipairs(head(LEASED, '-inf', at)) do
     queue(id, LEASED)
   end

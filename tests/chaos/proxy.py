@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 Mode = Literal["pass", "refuse", "stall"]
 
 _CHUNK = 64 * 1024
+_ON_THE_WAY = 64  # chunks
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST instead of FIN
 
 
@@ -168,16 +169,28 @@ class _Link:
                 writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_CHUNK):
-            if delay := self._delay():
-                await asyncio.sleep(delay)
-            await self._flows.wait()
-            writer.write(data)
-            await writer.drain()
-        await self._flows.wait()
+        """Forward until the end. Chunks wait beside each other: the way is long, not narrow."""
+        clock = asyncio.get_running_loop().time
+        way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._arrive(way, writer))
+            while data := await reader.read(_CHUNK):
+                await way.put((clock() + self._delay(), data))
+            await way.put((clock(), b""))
         if writer.can_write_eof():
             with suppress(OSError):
                 writer.write_eof()
+
+    async def _arrive(self, way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        while True:
+            due, data = await way.get()
+            if (wait := due - asyncio.get_running_loop().time()) > 0:
+                await asyncio.sleep(wait)
+            await self._flows.wait()
+            if not data:
+                return
+            writer.write(data)
+            await writer.drain()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -47,6 +47,11 @@ class Supervised:
 
         self._world.wait(looked, seconds, what)
 
+    def all_lived(self) -> None:
+        """Fail where one ended."""
+        if any(self.restarts.values()):
+            raise Failed(f"roles ended: {self}")
+
     def quiet(self, seconds: float = 60) -> None:
         """As the world's, and looking after them."""
         end = time.monotonic() + seconds

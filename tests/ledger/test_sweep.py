@@ -11,7 +11,7 @@ import pytest
 from ledger import Ledger
 from records import AuditCounts
 from settings import Jobs
-from tests.fixtures.redis import Valkey, running_valkey
+from tests.fixtures.redis import Valkey, running_valkey, wait_until
 from tests.ledger.samples import bury, make_record, make_records, refused, state, take, take_suspect
 
 QUEUED = "weavloader:queued"
@@ -73,6 +73,33 @@ def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
             assert state(ledger, make_record(0)) == "leased"
             ledger.sweep(now=time.time() + 25)
             assert state(ledger, make_record(0)) == "waiting", "the owner is gone"
+
+
+def test_owners_may_renew_after_a_time_in_which_nobody_could_write(valkey: Valkey) -> None:
+    """A server that was full or read-only, or whose clock jumped, let nobody renew; nobody swept either."""
+    with Ledger(Jobs(broker_url=valkey.url, lease=1)) as ledger:
+        wait_until(lambda: valkey.client.info("server")["uptime_in_seconds"] > 1)
+        lease = take(ledger, make_record(0))
+        ledger.sweep()
+        valkey.client.set("weavloader:swept", time.time() - 2)
+        valkey.client.zadd("weavloader:leased", {lease.id: 1})
+        ledger.sweep()
+        assert ledger.renew([lease]) == []
+        valkey.client.zadd("weavloader:leased", {lease.id: 1})
+        wait_until(lambda: ledger.sweep() or ledger.snapshot().suspects == 1, 5)
+
+
+def test_a_full_server_does_not_keep_a_sweep_from_what_ends(valkey: Valkey) -> None:
+    with Ledger(Jobs(broker_url=valkey.url, lease=1)) as ledger:
+        wait_until(lambda: valkey.client.info("server")["uptime_in_seconds"] > 1)
+        lease = take(ledger, make_record(0))
+        valkey.client.zadd("weavloader:leased", {lease.id: 1})
+        valkey.client.config_set("maxmemory", 1)
+        try:
+            ledger.sweep()
+        finally:
+            valkey.client.config_set("maxmemory", 0)
+        assert state(ledger, make_record(0)) == "waiting"
 
 
 def test_an_image_that_others_overtook_has_lost_its_message(ledger: Ledger, busy: Valkey) -> None:

@@ -78,7 +78,8 @@ def under_valkey(world: World) -> None:
     refused = _refused(world)
     disk.free()
     roles.quiet(100)  # what was in flight goes on alone, one at a time
-    world.note = f"{refused} commands refused; {roles}"
+    roles.all_lived()
+    world.note = f"{refused} commands refused"
 
 
 def _refused(world: World) -> int:

@@ -50,7 +50,8 @@ def full(world: World) -> None:
     refused = _refused(world)
     client.config_set("maxmemory", 0)
     roles.quiet()
-    world.note = f"{refused} commands refused; {roles}"
+    roles.all_lived()
+    world.note = f"{refused} commands refused"
 
 
 def _refused(world: World) -> int:

@@ -261,6 +261,8 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("FLOWER_BASIC_AUTH", "it must be user:password")
     if settings.web.read_token and settings.web.read_token == settings.web.admin_token:
         refuse("WEAVLOADER_WEB_ADMIN_TOKEN", "it must differ from WEAVLOADER_WEB_READ_TOKEN")
+    if settings.flower.url and urlsplit(settings.flower.url).scheme not in ("http", "https"):
+        refuse("WEAVLOADER_FLOWER_URL", "it is not an http:// or https:// URL")
     unknown = [name for name in settings.fetch.formats if name.upper() not in IMAGE_FORMATS]
     if unknown or not settings.fetch.formats:
         refuse(

@@ -20,7 +20,7 @@ from job_system.health import FULL_DISK
 from ledger import ServerFigures
 from records import PartState
 from settings import PROJECT_ROOT, Loaded, Settings, process_environment, running_stack
-from stack import ROLES
+from stack import ROLES, prometheus
 from stack.parts import embedded, port_uses
 from stack.ports import problems
 from stack.processes import belonging, holder_pid
@@ -69,6 +69,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         "ok", "stack", f"runs on {data}" if running else f"none runs on {data}: `python main.py up` starts one"
     )
     yield from held_ports(own, data) if running else free_ports(own)
+    yield watcher(own, running=running)
     yield disk("disk", data, NO_DISK, "the logs, the archive and the parts' data have no room")
     if not own.weaviate.host:
         yield disk(
@@ -197,6 +198,20 @@ def held_ports(own: Settings, data: Path) -> Iterator[Finding]:
         yield Finding("wrong", f"port {use.port}", why)
     if not strange:
         yield Finding("ok", "ports", f"{len(uses)} are held by the running stack")
+
+
+def watcher(own: Settings, *, running: bool) -> Finding:
+    """Whether `up` has or would have a Prometheus; it goes without one that cannot run."""
+    name = prometheus.NAME
+    binary = prometheus.find(own)
+    if binary is None:
+        why = "no binary on PATH or in the cache" if own.metrics.prometheus else "WEAVLOADER_PROMETHEUS is off"
+        return Finding("ok", name, f"{why}: `python main.py up` goes without it")
+    if running:
+        return Finding("ok", name, f"{binary}; {prometheus.address(own)} where the running stack has it")
+    for _, why in problems([prometheus.port_use(own)]):
+        return Finding("warning", name, f"{why}; until then `python main.py up` goes without it")
+    return Finding("ok", name, f"{binary} would listen on port {own.metrics.prometheus_port}")
 
 
 def disk(

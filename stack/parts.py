@@ -18,7 +18,11 @@ Report = Callable[[str], None]
 
 CHECK_SECONDS = 10.0
 #: Weaviate binds these to every interface, whatever it is told.
-ON_EVERY_INTERFACE = ("WEAVIATE_GRPC_PORT", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS (+1)")
+ON_EVERY_INTERFACE = (
+    "WEAVIATE_GRPC_PORT",
+    "WEAVLOADER_WEAVIATE_CLUSTER_PORTS (+1)",
+    "WEAVLOADER_WEAVIATE_METRICS_PORT",
+)
 
 
 @dataclass(frozen=True)

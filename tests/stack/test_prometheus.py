@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from commands.probes import Probes
 from settings import Metrics, Paths, Settings, Triton, Weaviate
 from stack import prometheus
 from stack.launch import started
@@ -106,6 +107,8 @@ def test_up_starts_it_and_ends_it(held_stack: HeldStack, debian: Callable[[str],
         return bool(found) and found[0]["value"][1] == "1"
 
     until(scraped, 60, "scraped")
+    with Probes(held_stack.loaded().settings) as probes:
+        assert probes.endpoints()["prometheus"]().ok
     held_stack.close()
     with pytest.raises(httpx.TransportError):
         httpx.get(url, params={"query": "up"})

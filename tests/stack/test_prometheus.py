@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from commands.probes import Probes
 from settings import Metrics, Paths, Settings, Triton, Weaviate
 from stack import prometheus
 from stack.launch import started
@@ -99,12 +100,15 @@ def test_up_starts_it_and_ends_it(held_stack: HeldStack, debian: Callable[[str],
 
     def scraped() -> bool:
         try:
-            found = httpx.get(url, params={"query": 'up{job="weavloader"}'}).json()["data"]["result"]
+            answer = httpx.get(url, params={"query": 'up{job="weavloader"}'})
         except httpx.TransportError:
             return False
+        found = answer.json()["data"]["result"] if answer.status_code == 200 else []  # it says 503 while it starts
         return bool(found) and found[0]["value"][1] == "1"
 
     until(scraped, 60, "scraped")
+    with Probes(held_stack.loaded().settings) as probes:
+        assert probes.endpoints()["prometheus"]().ok
     held_stack.close()
     with pytest.raises(httpx.TransportError):
         httpx.get(url, params={"query": "up"})

@@ -153,6 +153,15 @@ class Finder:
         return self._opened_embedder
 
 
+def load_adapters() -> None:
+    """Import what a first search would import; it takes most of a second."""
+    import client
+    import inference
+
+    assert client.WeaviateStore is not None
+    assert inference.open_embedder is not None
+
+
 def parse_id(text: str) -> str:
     """An image's id in its usual form. Raises ``ValueError`` for another text."""
     return str(uuid.UUID(text))

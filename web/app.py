@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -61,8 +62,11 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(services.warm_up())
         async with tools.sessions.run():
             yield
+        warming.cancel()
+        await asyncio.wait({warming})
         await services.aclose()
 
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)

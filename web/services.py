@@ -7,17 +7,18 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from errors import NotFound, SkipImage
+from errors import NotFound, SkipImage, WeavloaderError
 from job_system.known_sources import KnownSources
 from job_system.letters import Publish
 from ledger import Ledger
 from metrics import recorder
 from records import ImageRecord, PartState, SearchFilters, Vector
-from searching import Finder
+from searching import Finder, load_adapters
 from settings import Settings
 from web.access import Access, Refused, Role, Visitor, demand
 from web.efficiency import StageTimes
@@ -49,6 +50,12 @@ class Services:
         self._asking: asyncio.Task[None] | None = None
         self._opened: Ledger | None = None
         self._originals: Originals | None = None
+
+    async def warm_up(self) -> None:
+        """Import and connect what a first search needs, so that nobody waits for it. Parts that are away are left."""
+        await asyncio.to_thread(load_adapters)
+        with suppress(WeavloaderError):
+            await self.finder.search("picture", limit=1)
 
     async def aclose(self) -> None:
         """Close what was opened."""

@@ -114,7 +114,7 @@ def worker_before_landing(world: World) -> None:
     world.role("moderator")
     world.role("stream")
     world.upload(range(500))
-    # what a death leaves behind goes on in the suspects' process, which is not armed: enough must be left for the others
+    # what a death leaves goes on in the suspects' process, which is not armed: enough must be left for the others
     for point in ("before_landing:40", "after_landing:40", "before_landing:1", "after_landing:1", "before_landing:20"):
         dying = world.role("processor", points=point)
         killed_by_itself(world, dying)

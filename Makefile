@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help setup demo test check bench chaos chaos-long clean readme requirements
+.PHONY: help setup demo test check bench chaos chaos-long clean readme artifacts requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -53,6 +53,9 @@ chaos-long: $(VENV)/.installed-dev ## the same for the drains of 100,000 jobs, w
 
 readme: $(VENV)/.installed ## write the README's table of settings again
 	@$(BIN)/python -m tools.readme
+
+artifacts: $(VENV)/.installed ## write Prometheus' and Grafana's files again
+	@$(BIN)/python -m metrics.artifacts
 
 requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \

@@ -13,31 +13,25 @@ from store import border  # before the SDK itself: store silences a warning that
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
-from weaviate.classes.query import HybridFusion, MetadataQuery
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
 from errors import ConfigurationError, PartUnavailable, PermanentError, WeavloaderError
-from records import IndexedImage, PartState, SearchFilters, SearchResult, Vector
+from records import IndexedImage, PartState
 from settings import Weaviate
+from store.finding import Finding
 from store.grouping import Groups
-from store.narrowing import passes, server_filter
-from store.objects import RETURNED, LandingObject, is_uuid, landing_object, result
-from store.reading import MOST_RESULTS, Collection, Reading, floats
-from store.schema import MIGRATIONS, SEARCHED, VECTOR, Migration, described, ensure, exists
+from store.objects import LandingObject, landing_object
+from store.reading import Collection
+from store.schema import MIGRATIONS, Migration, described, ensure, exists
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
 StoreObserver = Callable[[str, str, float], None]
-
-DEFAULT_ALPHA = 0.4
-DEFAULT_LIMIT = 25
-NO_FILTERS = SearchFilters()
 
 _PROBE_SECONDS = 1.0
 _CANARY_SECONDS = 10.0
@@ -56,10 +50,9 @@ _CHANNEL = GrpcConfig(
 )
 
 T = TypeVar("T")
-Answer = list[tuple[str, Mapping[str, Any], float]]  # id, properties, score
 
 
-class WeaviateStore(Reading):
+class WeaviateStore(Finding):
     """One collection of a Weaviate server, used from one event loop.
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
@@ -126,85 +119,6 @@ class WeaviateStore(Reading):
         item = landing_object(image)
         await self._use()
         await self._groups.add(item)
-
-    async def search(
-        self,
-        query: str,
-        vector: Vector,
-        alpha: float = DEFAULT_ALPHA,
-        filters: SearchFilters = NO_FILTERS,
-        limit: int = DEFAULT_LIMIT,
-    ) -> list[SearchResult]:
-        """Hybrid search: keywords (BM25) and the vector, their scores scaled to 0..1 and added, the vector's with
-        weight ``alpha`` and the keywords' with the rest (relative score fusion).
-        """
-        numbers = floats(vector)
-
-        async def ask(count: int, collection: Collection) -> Answer:
-            answer = await collection.query.hybrid(
-                query,
-                alpha=min(max(alpha, 0.0), 1.0),
-                vector=numbers,
-                target_vector=VECTOR,
-                query_properties=SEARCHED,
-                fusion_type=HybridFusion.RELATIVE_SCORE,
-                filters=server_filter(filters),
-                limit=count,
-                return_properties=RETURNED,
-                return_metadata=MetadataQuery(score=True),
-            )
-            return [(str(item.uuid), item.properties, item.metadata.score or 0.0) for item in answer.objects]
-
-        return await self._fill("search", ask, filters, limit)
-
-    async def similar(
-        self,
-        vector: Vector,
-        limit: int = DEFAULT_LIMIT,
-        filters: SearchFilters = NO_FILTERS,
-        exclude: str | None = None,
-    ) -> list[SearchResult]:
-        """The nearest objects by the vector alone; the score is the cosine similarity. ``exclude`` is an id."""
-        numbers = floats(vector)
-
-        async def ask(count: int, collection: Collection) -> Answer:
-            answer = await collection.query.near_vector(
-                numbers,
-                target_vector=VECTOR,
-                filters=server_filter(filters),
-                limit=count,
-                return_properties=RETURNED,
-                return_metadata=MetadataQuery(distance=True),
-            )
-            return [(str(item.uuid), item.properties, 1.0 - (item.metadata.distance or 0.0)) for item in answer.objects]
-
-        return await self._fill("similar", ask, filters, limit, exclude)
-
-    async def _fill(
-        self,
-        operation: str,
-        ask: Callable[[int, Collection], Awaitable[Answer]],
-        filters: SearchFilters,
-        limit: int,
-        exclude: str | None = None,
-    ) -> list[SearchResult]:
-        """Ask for more until ``limit`` answers pass the exact filters or there are no more."""
-        count = min(max(limit, 0) + (exclude is not None), MOST_RESULTS)
-        if limit < 1:
-            return []
-        while True:
-            answer = await self._read(operation, partial(ask, count)) or []
-            found = [result(*one) for one in answer if one[0] != exclude and passes(filters, one[1])]
-            if len(found) >= limit or len(answer) < count or count >= MOST_RESULTS:
-                return found[:limit]
-            count = min(count * 4, MOST_RESULTS)
-
-    async def get(self, id: str) -> SearchResult | None:
-        """The object of an image's id (score 1), or None."""
-        if not is_uuid(id):
-            return None
-        found = await self._read("get", lambda there: there.query.fetch_object_by_id(id, return_properties=RETURNED))
-        return result(str(found.uuid), found.properties, 1.0) if found else None
 
     async def count(self) -> int:
         """How many objects there are. As dear as landing one: not for loops."""

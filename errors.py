@@ -5,6 +5,7 @@ from the class alone::
 
     WeavloaderError
     ├── UsageError            the command line was used wrongly                      exit 2
+    ├── NotFound              what was asked for is not there                        exit 1
     ├── ConfigurationError    a setting is wrong or missing                          exit 4
     ├── PartUnavailable       a part cannot serve now: the job waits, no attempt is  exit 3
     │   ├── LoginRefused      spent (nobody's image is at fault)
@@ -54,6 +55,12 @@ class UsageError(WeavloaderError):
 
     exit_code = EXIT_USAGE
     default_cause = "usage"
+
+
+class NotFound(WeavloaderError):
+    """What was asked for is not there, or not for the eyes of who asks."""
+
+    default_cause = "not_found"
 
 
 class ConfigurationError(WeavloaderError):

@@ -29,9 +29,12 @@ class HouseGroup(click.Group):
 
     sections = (
         ("Run it", ("demo", "up", "setup", "replay")),
-        ("Find pictures", ("search", "similar")),
+        ("Find pictures", ("search", "similar", "mcp")),
         ("Look at it", ("status", "doctor", "audit", "dlq", "config", "env")),
-        ("Roles, one process each", ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower")),
+        (
+            "Roles, one process each",
+            ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
+        ),
     )
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -292,7 +292,12 @@ class IndexedImage:
 
 @dataclass(frozen=True, slots=True)
 class SearchFilters:
-    """What a search is narrowed to. ``near`` is latitude and longitude in degrees and a radius in km."""
+    """What a search is narrowed to. ``near`` is latitude and longitude in degrees and a radius in km; ``box`` is south,
+    west, north, east in degrees, and crosses the 180th meridian where its west is above its east.
+
+    ``only`` and ``denied`` name nodes by vsn or id: where ``only`` is not empty no other node is shown, and a denied
+    one never is.
+    """
 
     vsn: str | None = None
     node: str | None = None
@@ -301,6 +306,16 @@ class SearchFilters:
     since: datetime | None = None
     until: datetime | None = None
     near: tuple[float, float, float] | None = None
+    box: tuple[float, float, float, float] | None = None
+    only: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+    def shows(self, vsn: str, node: str) -> bool:
+        """Whether a node's images may be shown, whatever the case of its names."""
+        names = {vsn.strip().casefold(), node.strip().casefold()} - {""}
+        if self.only and names.isdisjoint(name.strip().casefold() for name in self.only):
+            return False
+        return names.isdisjoint(name.strip().casefold() for name in self.denied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +336,31 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """The object of ``search --json``."""
         return {**asdict(self), "keywords": list(self.keywords)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer with all that a page shows of it.
+
+    ``keyword_score`` and ``vector_score`` are the two halves' parts of a hybrid search's score, which they add up to;
+    None where there was no hybrid search. ``vector`` is float32[D] where it was asked for. Unknown coordinates are
+    None; other things that the object does not tell are empty or 0.
+    """
+
+    result: SearchResult
+    keyword_score: float | None = None
+    vector_score: float | None = None
+    vector: Vector | None = None
+    place: Place = Place()
+    source: str = ""
+    job: str = ""
+    plugin: str = ""
+    task: str = ""
+    width: int = 0
+    height: int = 0
+    caption_model: str = ""
+    prompt_version: str = ""
+    embedding_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,11 @@ def _path(value: object) -> object:
     return value
 
 
+def _bare(value: object) -> object:
+    """A path without the slashes around it."""
+    return value.strip().strip("/") if isinstance(value, str) else value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -36,6 +41,7 @@ Few = Annotated[int, Field(ge=0)]
 Delays = Annotated[tuple[Seconds, ...], BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Folder = Annotated[Path, BeforeValidator(_path)]
+UrlPath = Annotated[str, BeforeValidator(_bare), Field(pattern=r"^[\w.~/-]*$")]
 
 
 def setting(default: Any, env: str, help: str, *, secret: bool = False) -> Any:
@@ -148,12 +154,12 @@ class Jobs(Section):
     )
     pause: Seconds = setting(30, "WEAVLOADER_PAUSE", "seconds that a job waits while a part is unavailable")
     lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = setting(
-        15, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
+        10, "WEAVLOADER_LEASE", "seconds after which the lease of a silent worker runs out"
     )
     heartbeat: Limit = setting(
-        5, "WEAVLOADER_HEARTBEAT", "seconds between two renewals of a worker's leases (at most a third of a lease)"
+        3, "WEAVLOADER_HEARTBEAT", "seconds between two renewals of a worker's leases (at most a third of a lease)"
     )
-    sweep: Limit = setting(3, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
+    sweep: Limit = setting(2, "WEAVLOADER_SWEEP", "seconds between sweeps of the ledger")
     poison_deaths: Count = setting(
         3, "WEAVLOADER_POISON_DEATHS", "deaths of a worker or model, alone with an image, that bury it as poison"
     )
@@ -240,6 +246,12 @@ class Weaviate(Section):
         7946, "WEAVLOADER_WEAVIATE_CLUSTER_PORTS", "first of four ports that the embedded Weaviate uses for itself"
     )
 
+    metrics_port: Port | None = setting(
+        None,
+        "WEAVLOADER_WEAVIATE_METRICS_PORT",
+        "metrics port of the embedded Weaviate, on every interface and for anybody (none unless set)",
+    )
+
     @property
     def http_port(self) -> int:
         """The HTTP port: 8080 in the field, 8090 for the embedded one, which must not take the metrics port."""
@@ -251,6 +263,15 @@ class Metrics(Section):
 
     host: str = setting("127.0.0.1", "WEAVLOADER_METRICS_HOST", "address that the metrics endpoint listens on")
     port: Port = setting(8080, "WEAVLOADER_METRICS_PORT", "port of /metrics, /health and /ready")
+    per_role: bool = setting(
+        False,
+        "WEAVLOADER_ROLE_METRICS",
+        "each role serves its own /metrics, /health and /ready there, for containers of one role (not with `up`)",
+    )
+    prometheus: bool = setting(
+        True, "WEAVLOADER_PROMETHEUS", "`up` starts Prometheus too, where its binary is on PATH or in the cache folder"
+    )
+    prometheus_port: Port = setting(9090, "WEAVLOADER_PROMETHEUS_PORT", "port of that Prometheus, on loopback")
 
 
 class Flower(Section):
@@ -261,6 +282,43 @@ class Flower(Section):
     basic_auth: str = setting(
         "", "FLOWER_BASIC_AUTH", "user:password of Flower (made at the first start unless set)", secret=True
     )
+    prefix: UrlPath = setting(
+        "", "WEAVLOADER_FLOWER_PREFIX", "path below which Flower serves, for a proxy that hands the whole path on"
+    )
+    persistent: bool = setting(
+        False, "WEAVLOADER_FLOWER_PERSISTENT", "keep what Flower knows of tasks and workers in the data folder"
+    )
+    url: str = setting(
+        "", "WEAVLOADER_FLOWER_URL", "where the metrics endpoint finds Flower (where it listens unless set)"
+    )
+
+    @property
+    def path(self) -> str:
+        """Where its pages begin: ``/`` or ``/prefix/``."""
+        return f"/{self.prefix}/" if self.prefix else "/"
+
+
+class Web(Section):
+    """The search page and its API."""
+
+    host: str = setting(
+        "127.0.0.1", "WEAVLOADER_WEB_HOST", "address that the page listens on; beyond loopback only with a token"
+    )
+    port: Port = setting(8000, "WEAVLOADER_WEB_PORT", "port of the page and its API")
+    read_token: str = setting(
+        "", "WEAVLOADER_WEB_READ_TOKEN", "token for reading (on loopback reading is open unless set)", secret=True
+    )
+    admin_token: str = setting(
+        "", "WEAVLOADER_WEB_ADMIN_TOKEN", "token for reading and for dead letters (without it: no changes)", secret=True
+    )
+    nodes: Words = setting(
+        (), "WEAVLOADER_WEB_NODES", "comma list of nodes (vsn or node id) that readers may see (all unless set)"
+    )
+    originals: bool = setting(
+        False, "WEAVLOADER_WEB_ORIGINALS", "hand out original images, fetched with the login of this installation"
+    )
+    upload_bytes: Count = setting(16 * 2**20, "WEAVLOADER_WEB_UPLOAD_BYTES", "largest uploaded picture in bytes")
+    rate: Count = setting(600, "WEAVLOADER_WEB_RATE", "requests a minute that one client may make")
 
 
 class Logging(Section):
@@ -282,4 +340,5 @@ class Settings(Section):
     weaviate: Weaviate = Weaviate()
     metrics: Metrics = Metrics()
     flower: Flower = Flower()
+    web: Web = Web()
     logging: Logging = Logging()

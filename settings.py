@@ -37,6 +37,7 @@ from sections import (
     Settings,
     Triton,
     Weaviate,
+    Web,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Settings",
     "Triton",
     "Weaviate",
+    "Web",
     "load",
     "require",
 ]
@@ -257,6 +259,10 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("SAGE_PASS", "SAGE_USER is set but SAGE_PASS is not")
     if settings.flower.basic_auth and ":" not in settings.flower.basic_auth:
         refuse("FLOWER_BASIC_AUTH", "it must be user:password")
+    if settings.web.read_token and settings.web.read_token == settings.web.admin_token:
+        refuse("WEAVLOADER_WEB_ADMIN_TOKEN", "it must differ from WEAVLOADER_WEB_READ_TOKEN")
+    if settings.flower.url and urlsplit(settings.flower.url).scheme not in ("http", "https"):
+        refuse("WEAVLOADER_FLOWER_URL", "it is not an http:// or https:// URL")
     unknown = [name for name in settings.fetch.formats if name.upper() not in IMAGE_FORMATS]
     if unknown or not settings.fetch.formats:
         refuse(

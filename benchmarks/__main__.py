@@ -1,4 +1,4 @@
-"""`python -m benchmarks [startup] [light] [ledger] [recovery] [setup] [--rounds N] [--pictures N] [--images N]`
+"""`python -m benchmarks [startup] [light] [metrics] [ledger] [search] [recovery] [setup] [--rounds N] …`
 
 Exit code 1 when a figure is below its floor or above its ceiling. `setup` downloads and builds everything anew and
 takes many minutes, `recovery` waits for ten deaths to be noticed: these run only when they are named.
@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import ledger, light, recovery, setup, startup
+from benchmarks import ledger, light, metrics, recovery, search, setup, startup
 from benchmarks.table import Row, show
 
-NAMES = ("startup", "light", "ledger", "recovery", "setup")
+NAMES = ("startup", "light", "metrics", "ledger", "search", "recovery", "setup")
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--images", type=int, default=2000, help="of each of the ledger's rounds")
     options = parser.parse_args()
-    options.names = options.names or list(NAMES[:3])
+    options.names = options.names or list(NAMES[:5])
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
@@ -34,8 +34,12 @@ def main() -> int:
             rows += startup.run(Path(work) / "startup", options.rounds)
         if "light" in options.names:
             rows += light.run(Path(work) / "light", options.rounds, options.pictures)
+        if "metrics" in options.names:
+            rows += metrics.run(Path(work) / "metrics")
         if "ledger" in options.names:
             rows += ledger.run(Path(work) / "ledger", options.rounds, options.images)
+        if "search" in options.names:
+            rows += search.run(Path(work) / "search", options.rounds)
         if "recovery" in options.names:
             rows += recovery.run(Path(work) / "recovery")
         if "setup" in options.names:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from commands.probes import Probes
-from errors import WeavloaderError
+from errors import ConfigurationError, WeavloaderError
 from job_system.health import FULL_DISK
 from ledger import ServerFigures
 from records import PartState
 from settings import PROJECT_ROOT, Loaded, Settings, process_environment, running_stack
-from stack import ROLES
+from stack import ROLES, prometheus
 from stack.parts import embedded, port_uses
 from stack.ports import problems
 from stack.processes import belonging, holder_pid
@@ -69,6 +69,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         "ok", "stack", f"runs on {data}" if running else f"none runs on {data}: `python main.py up` starts one"
     )
     yield from held_ports(own, data) if running else free_ports(own)
+    yield watcher(own, running=running)
     yield disk("disk", data, NO_DISK, "the logs, the archive and the parts' data have no room")
     if not own.weaviate.host:
         yield disk(
@@ -78,6 +79,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
             "Weaviate takes no writes and images wait",
             usable=False,
         )
+    yield web_access(settings)
     with Probes(settings) as probes:
         reachable = yield from broker(settings, probes)
         yield from parts(settings, probes, reachable=reachable, running=running)
@@ -100,6 +102,19 @@ def libpython() -> Finding:
     except WeavloaderError as error:
         return Finding("wrong", "libpython", str(error))
     return Finding("ok", "libpython", f"in {folder}" if folder else "found by the loader")
+
+
+def web_access(settings: Settings) -> Finding:
+    """Who may read the search page, and whether it would start."""
+    from web.access import Access
+
+    try:
+        access = Access(settings.web)
+    except ConfigurationError as error:
+        return Finding("wrong", "web access", str(error))
+    reading = "open on loopback" if access.open else "needs a token"
+    changing = "with the admin's token" if access.can_change else "off (WEAVLOADER_WEB_ADMIN_TOKEN is not set)"
+    return Finding("ok", "web access", f"reading {reading}; changing dead letters {changing}")
 
 
 # The modules are imported in a process of their own: what is open in it afterwards was opened by importing.
@@ -183,6 +198,20 @@ def held_ports(own: Settings, data: Path) -> Iterator[Finding]:
         yield Finding("wrong", f"port {use.port}", why)
     if not strange:
         yield Finding("ok", "ports", f"{len(uses)} are held by the running stack")
+
+
+def watcher(own: Settings, *, running: bool) -> Finding:
+    """Whether `up` has or would have a Prometheus; it goes without one that cannot run."""
+    name = prometheus.NAME
+    binary = prometheus.find(own)
+    if binary is None:
+        why = "no binary on PATH or in the cache" if own.metrics.prometheus else "WEAVLOADER_PROMETHEUS is off"
+        return Finding("ok", name, f"{why}: `python main.py up` goes without it")
+    if running:
+        return Finding("ok", name, f"{binary}; {prometheus.address(own)} where the running stack has it")
+    for _, why in problems([prometheus.port_use(own)]):
+        return Finding("warning", name, f"{why}; until then `python main.py up` goes without it")
+    return Finding("ok", name, f"{binary} would listen on port {own.metrics.prometheus_port}")
 
 
 def disk(

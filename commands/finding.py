@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import settings as configuration
 from commands.shown import print_json, results_text
-from errors import UsageError, WeavloaderError
+from errors import PermanentError, UsageError, WeavloaderError
 from records import SearchFilters, SearchResult
+from searching import (
+    DEFAULT_ALPHA,
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    Finder,
+    check_range,
+    no_picture,
+    parse_id,
+    parse_moment,
+    parse_near,
+)
 from settings import Settings
-
-if TYPE_CHECKING:
-    from client import WeaviateStore
-    from inference import TritonConnection
-
-DEFAULT_ALPHA = 0.4
-DEFAULT_LIMIT = 25
-MAX_LIMIT = 1000
 
 
 class Moment(click.ParamType[datetime]):
@@ -37,20 +37,10 @@ class Moment(click.ParamType[datetime]):
         """The moment, in UTC."""
         if isinstance(value, datetime):
             return value
-        if age := re.fullmatch(r"(\d{1,9})([smhd])", value):
-            unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[age[2]]
-            try:
-                return datetime.now(UTC) - timedelta(**{unit: int(age[1])})
-            except OverflowError:
-                self.fail(f"{value!r} is longer ago than there are dates", param, ctx)
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a time (2026-05-01T12:00:00Z), a date nor an age (24h, 7d)", param, ctx)
-        try:
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except OverflowError:
-            self.fail(f"{value!r} is out of the range of dates", param, ctx)
+            return parse_moment(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Near(click.ParamType[tuple[float, float, float]]):
@@ -65,12 +55,9 @@ class Near(click.ParamType[tuple[float, float, float]]):
         if isinstance(value, tuple):
             return value
         try:
-            latitude, longitude, kilometres = (float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not LAT,LON,KM, for example 41.88,-87.62,5", param, ctx)
-        if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < kilometres <= 20040):
-            self.fail(f"{value!r}: latitude is -90 to 90, longitude -180 to 180, the radius above 0 km", param, ctx)
-        return latitude, longitude, kilometres
+            return parse_near(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def narrowing(command: Any) -> Any:
@@ -93,39 +80,15 @@ def narrowing(command: Any) -> Any:
 
 
 def filters_of(options: dict[str, Any]) -> SearchFilters:
-    """The filters of a command's options.
-
-    Raises ``UsageError`` when the range ends before it begins.
-    """
+    """The filters of a command's options. Raises ``UsageError`` when the range ends before it begins."""
     names = ("vsn", "node", "camera", "project", "since", "until", "near")
-    filters = SearchFilters(**{name: options[name] for name in names})
-    if filters.since and filters.until and filters.until < filters.since:
-        raise UsageError(f"--until ({filters.until:%Y-%m-%dT%H:%M:%SZ}) is before --since: turn them round")
-    return filters
-
-
-@asynccontextmanager
-async def connected(loaded: Settings) -> AsyncIterator[tuple[TritonConnection, WeaviateStore]]:
-    """The model server and the store, closed at the end."""
-    from client import WeaviateStore
-    from inference import TritonConnection
-
-    connection = TritonConnection(loaded.triton)
-    store = WeaviateStore(loaded.weaviate)
-    try:
-        yield connection, store
-    finally:
-        await store.close()
-        await connection.close()
+    return check_range(SearchFilters(**{name: options[name] for name in names}))
 
 
 async def find(loaded: Settings, query: str, alpha: float, limit: int, filters: SearchFilters) -> list[SearchResult]:
-    """Hybrid search for a text. Raises ``PartUnavailable`` or ``TransientError``."""
-    from inference import open_embedder
-
-    async with connected(loaded) as (connection, store):
-        vector = await open_embedder(loaded.triton, connection).embed_text(query)
-        return await store.search(query, vector, alpha=alpha, filters=filters, limit=limit)
+    """Hybrid search for a text. Raises ``UsageError``, ``PartUnavailable`` or ``TransientError``."""
+    async with aclosing(Finder(loaded)) as finder:
+        return [hit.result for hit in await finder.search(query, alpha=alpha, limit=limit, filters=filters)]
 
 
 def read_picture(what: str, most: int) -> bytes | str:
@@ -136,7 +99,7 @@ def read_picture(what: str, most: int) -> bytes | str:
             if path.stat().st_size > most:
                 raise WeavloaderError(f"{path} is larger than {most} bytes (WEAVLOADER_MAX_IMAGE_BYTES)")
             return path.read_bytes()
-        return str(uuid.UUID(what))
+        return parse_id(what)
     except OSError as error:
         raise WeavloaderError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
@@ -145,24 +108,18 @@ def read_picture(what: str, most: int) -> bytes | str:
 
 async def find_similar(loaded: Settings, what: str, limit: int, filters: SearchFilters) -> list[SearchResult]:
     """Pictures near a stored picture (by id) or a picture file."""
-    from inference import ImagePreparer, open_embedder
 
     given = read_picture(what, loaded.fetch.max_bytes)
-    async with connected(loaded) as (connection, store):
+    async with aclosing(Finder(loaded)) as finder:
         if isinstance(given, str):
-            stored = await store.vector_of(given)
-            if stored is None:
-                raise WeavloaderError(f"there is no image {given} in the store")
-            return await store.similar(stored, limit=limit, filters=filters, exclude=given)
-        preparer = ImagePreparer(loaded.fetch, threads=1)
-        try:
-            picture = await preparer.prepare(given)
-        except WeavloaderError as error:
-            raise WeavloaderError(f"{what}: {error}", cause=error.cause) from None
-        finally:
-            preparer.close()
-        vector = await open_embedder(loaded.triton, connection).embed_image(picture)
-        return await store.similar(vector, limit=limit, filters=filters)
+            vector, exclude = await finder.vector_of(given), given
+        else:
+            try:
+                vector, exclude = await finder.embed_picture(given), None
+            except PermanentError as error:
+                raise no_picture(what, error) from None
+        hits = await finder.similar(vector, limit=limit, filters=filters, exclude=exclude)
+    return [hit.result for hit in hits]
 
 
 @click.command()
@@ -177,8 +134,6 @@ async def find_similar(loaded: Settings, what: str, limit: int, filters: SearchF
 @narrowing
 def search(query: str, alpha: float, limit: int, as_json: bool, **options: Any) -> None:
     """Find pictures for a QUERY in plain words."""
-    if not query.strip():
-        raise UsageError("the query is empty: say what the picture should show")
     filters = filters_of(options)
     loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
     results = asyncio.run(find(loaded, query, alpha, limit, filters))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -95,24 +96,24 @@ def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_js
     """Queue the images of dead letters again, with all their attempts."""
     _check_choice(task_ids, cause, everything)
     from job_system import celery_app
+    from job_system.letters import replay_letters
     from job_system.publish import publish_records
 
     with opened() as ledger:
         ids = list(task_ids)
         if not ids:
             ids = [letter.task_id for letter in ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)]
-        records = ledger.letters.replay(ids)
-        publish_records(celery_app, records)
-        missing = sorted(set(ids) - {record.id for record in records})
-        unreadable = [task_id for task_id in missing if ledger.letters.get(task_id) is not None]
+        done = replay_letters(ledger, ids, partial(publish_records, celery_app))
     if as_json:
-        print_json({"replayed": [record.id for record in records], "missing": missing})
+        print_json({"replayed": list(done.queued), "missing": list(done.missing)})
     else:
-        click.echo(f"queued {len(records)} images again")
-    if unreadable:
-        raise WeavloaderError(f"the message held no image's record, so it cannot be replayed: {', '.join(unreadable)}")
-    if missing and task_ids:
-        raise WeavloaderError(f"no dead letter: {', '.join(missing)}")
+        click.echo(f"queued {len(done.queued)} images again")
+    if done.unreadable:
+        raise WeavloaderError(
+            f"the message held no image's record, so it cannot be replayed: {', '.join(done.unreadable)}"
+        )
+    if done.missing and task_ids:
+        raise WeavloaderError(f"no dead letter: {', '.join(done.missing)}")
 
 
 @dlq.command()

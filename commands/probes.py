@@ -21,11 +21,14 @@ from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
-    from metrics.server import ClusterCounts
+    from metrics.scraped import ClusterCounts
 
 PROBE_SECONDS = 8.0
 # A stack that polls SAGE does so at least this often.
 POLLED_SECONDS = 600.0
+#: How long, and of how many sources at most, the last poll is shown as metrics.
+REMEMBERED_SECONDS = 86_400.0
+MOST_SOURCES = 100
 
 
 class Probes:
@@ -241,11 +244,19 @@ class Probes:
         return ask
 
     def endpoints(self) -> Mapping[str, Callable[[], PartState]]:
-        """The probes of the roles that serve HTTP."""
-        metrics, flower = self._settings.metrics, self._settings.flower
+        """The probes of the roles that serve HTTP, and of the running stack's Prometheus where it has one."""
+        from stack import prometheus, running_states
+
+        metrics, flower, web = self._settings.metrics, self._settings.flower, self._settings.web
+        beside = running_states(self._settings.paths.data).get(prometheus.NAME)
+        watcher = {}
+        if beside is not None and beside.state != "STOPPED":
+            watcher["prometheus"] = self.endpoint(f"{prometheus.address(self._settings)}/-/ready")
         return {
-            "metrics": self.endpoint(f"http://{_host(metrics.host)}:{metrics.port}/health"),
-            "flower": self.endpoint(f"http://{_host(flower.host)}:{flower.port}/", (200, 401)),
+            "metrics": self.endpoint(f"http://{local_host(metrics.host)}:{metrics.port}/health"),
+            "flower": self.endpoint(f"http://{local_host(flower.host)}:{flower.port}{flower.path}", (200, 401)),
+            "web": self.endpoint(f"http://{local_host(web.host)}:{web.port}/health"),
+            **watcher,
         }
 
     def parts(self) -> Mapping[str, Callable[[], PartState]]:
@@ -285,17 +296,46 @@ class Probes:
     def cluster(self) -> ClusterCounts:
         """What the whole installation counts, from Redis, for the metrics endpoint."""
         from job_system.queues import ROLES
-        from metrics.server import ClusterCounts
+        from metrics.scraped import ClusterCounts, SourceState
 
         found = self._ledger.snapshot([role.queue for role in ROLES])
-        return ClusterCounts(found.queues, found.audit, found.dead_by_cause, found.oldest_queued)
+        paused, now = self._ledger.sources.paused(), time.time()
+        there = {"sage", *(address.name for address in self._ledger.sources.all())}  # not a replay that has ended
+        polls = {
+            name: poll
+            for name, poll in self._ledger.polls().items()
+            if name in there and now - poll["when"] < REMEMBERED_SECONDS
+        }
+        newest = sorted(polls, key=lambda name: polls[name]["when"], reverse=True)[:MOST_SOURCES]
+        return ClusterCounts(
+            queues=found.queues,
+            audit=found.audit,
+            dead_letters=found.dead_by_cause,
+            oldest_job_seconds=found.oldest_queued,
+            pending={
+                "queued": found.queued,
+                "waiting": found.waiting - found.suspects,
+                "suspects": found.suspects,
+            },
+            kept_outputs=found.kept_outputs,
+            redis_bytes=found.memory_bytes,
+            sources={
+                name: SourceState(
+                    poll_age=max(0.0, now - polls[name]["when"]),
+                    failed=bool(polls[name]["error"]),
+                    held=bool(polls[name].get("held")),
+                    paused=name in paused,
+                )
+                for name in newest
+            },
+        )
 
 
 def _missing(name: str) -> PartState:
     return PartState(False, f"{name} is not set and no stack is running: start `python main.py up`", "")
 
 
-def _host(listening: str) -> str:
+def local_host(listening: str) -> str:
     """The host to ask where something listens on this address."""
     if listening in ("0.0.0.0", "", "::"):
         return "127.0.0.1" if listening != "::" else "[::1]"

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 import settings as configuration
-from commands.finding import DEFAULT_ALPHA, find
+from commands.finding import find
 from commands.replaying import Landing, LiveReplay, watch_landing
 from commands.shown import audit_text, results_text, say
 from errors import EXIT_FAILED, EXIT_OK
 from records import SearchFilters
+from searching import DEFAULT_ALPHA
 from settings import Loaded, Settings
 
 if TYPE_CHECKING:

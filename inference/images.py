@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from io import BytesIO
 
@@ -79,16 +82,32 @@ def pixels(picture: Picture, longest: int | None) -> Pixels:
 
 
 class ImagePreparer:
-    """Runs ``prepare`` in threads of its own, so that the event loop goes on meanwhile. Threads start at first use."""
+    """Runs ``prepare`` in threads of its own, so that the event loop goes on meanwhile. Threads start at first use.
 
-    def __init__(self, fetch: Fetch, threads: int) -> None:
+    ``observe`` is told, in the caller's context, how each ended (``success`` or the cause) and its seconds in a thread.
+    """
+
+    def __init__(
+        self, fetch: Fetch, threads: int, observe: Callable[[str, float], None] = lambda _status, _seconds: None
+    ) -> None:
         _accepted(fetch.formats)
-        self._fetch = fetch
+        self._fetch, self._observe = fetch, observe
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="prepare")
 
     async def prepare(self, data: bytes) -> Picture:
         """The checked picture. Raises ``PermanentError`` as ``prepare`` does."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, prepare, data, self._fetch)
+        run = copy_context().run  # a thread has no context of its caller's
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run, self._prepare, data)
+
+    def _prepare(self, data: bytes) -> Picture:
+        began, status = time.perf_counter(), "success"
+        try:
+            return prepare(data, self._fetch)
+        except Exception as error:
+            status = error.cause if isinstance(error, PermanentError) else type(error).__name__
+            raise
+        finally:
+            self._observe(status, time.perf_counter() - began)
 
     def close(self) -> None:
         """End the threads; what has not begun is cancelled."""

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def main(descriptor: str, opener: str) -> None:
     """See the module's text."""
     settings = load().settings
     logs.configure(settings.logging, PROCESSOR.tag, secrets=secrets_of(settings))
+    warnings.simplefilter("ignore", ResourceWarning)  # the metrics library leaves its files open to the end
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     recorder.prepare(settings.paths.data, PROCESSOR.name)

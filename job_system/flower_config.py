@@ -18,6 +18,8 @@ from settings import PROJECT_ROOT, Settings, load, require, secrets_of
 
 CONFIGURATION = PROJECT_ROOT / "flowerconfig.py"
 USER = "weavloader"
+#: Between two savings of what Flower knows, where it is to be kept; it is saved at its end too.
+SAVE_MILLISECONDS = 60_000
 
 
 def login(settings: Settings) -> str:
@@ -27,6 +29,12 @@ def login(settings: Settings) -> str:
     if settings.flower.basic_auth:
         return settings.flower.basic_auth
     return f"{USER}:{_kept_password(password_file(settings))}"
+
+
+def known_login(settings: Settings) -> str:
+    """The login where there is one by now; '' before Flower's first start."""
+    made = settings.flower.basic_auth or password_file(settings).exists()
+    return login(settings) if made else ""
 
 
 def password_file(settings: Settings) -> Path:
@@ -66,8 +74,12 @@ def required() -> Settings:
         raise CommandConfigurationError(str(error)) from None
 
 
-def configure_logging(settings: Settings) -> None:
-    """Flower's lines as all others: a plain ``celery flower`` has tornado's handler by now, and shows it no more."""
+def prepare(settings: Settings) -> None:
+    """What must be there before Flower starts: the folder of what it keeps, and our logging. Flower's lines are as all
+    others: a plain ``celery flower`` has tornado's handler by now, and shows it no more.
+    """
+    if settings.flower.persistent:
+        (settings.paths.data / "flower").mkdir(mode=0o700, parents=True, exist_ok=True)
     logging.getLogger().handlers.clear()
     logs.configure(settings.logging, "MAIN", secrets=[*secrets_of(settings), login(settings)])
 
@@ -79,12 +91,21 @@ def options(settings: Settings) -> dict[str, Any]:
         "port": settings.flower.port,
         "basic_auth": [login(settings)],
         "logging": "none",  # tornado leaves formatter and level alone
-        "persistent": False,
+        "url_prefix": settings.flower.prefix or None,
+        **_persistence(settings),
         "format_task": hide_arguments,
         "max_tasks": 5000,
         "purge_offline_workers": 60,
         "tasks_columns": "name,uuid,state,result,received,started,runtime,worker",
     }
+
+
+def _persistence(settings: Settings) -> dict[str, Any]:
+    """Where what Flower knows outlives it, for its owner's eyes only."""
+    if not settings.flower.persistent:
+        return {"persistent": False}
+    folder = settings.paths.data / "flower"
+    return {"persistent": True, "db": str(folder / "state"), "state_save_interval": SAVE_MILLISECONDS}
 
 
 def __getattr__(name: str) -> Any:

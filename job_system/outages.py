@@ -22,14 +22,20 @@ TRIAL_SECONDS = 2.0
 
 
 class Outages:
-    """What is known to be away. Thread-safe; ``now`` gives seconds that never go back."""
+    """What is known to be away. Thread-safe; ``now`` gives seconds that never go back, and ``observe`` hears of each
+    part whether it is away, at the beginning and whenever that changes.
+    """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, observe: Callable[[str, bool], None] = lambda *_: None
+    ) -> None:
+        self._now, self._observe = now, observe
         self._lock = threading.Lock()
         self._away: dict[str, PartUnavailable] = {}
         self._next_trial = 0.0
         self._untried = 0
+        for part in sorted(SHARED_PARTS):
+            observe(part, False)
 
     def check(self, needed: Set[str] = SHARED_PARTS) -> None:
         """Return where the job may go on, as the trial when a part that it needs is away.
@@ -51,13 +57,16 @@ class Outages:
             with self._lock:
                 if error.part not in self._away:
                     self._next_trial = self._now() + TRIAL_SECONDS
+                    self._observe(error.part, True)
                 self._away[error.part] = error.with_traceback(None)
 
     @contextmanager
     def untried(self, error: PartUnavailable) -> Iterator[None]:
         """Let no job be the trial while the block runs: what the error's part does alone tells why it failed."""
         with self._lock:
-            self._away.setdefault(error.part, error.with_traceback(None))
+            if error.part not in self._away:
+                self._observe(error.part, True)
+                self._away[error.part] = error.with_traceback(None)
             self._untried += 1
         try:
             yield
@@ -70,4 +79,5 @@ class Outages:
         if self._away:
             with self._lock:
                 for part in needed:
-                    self._away.pop(part, None)
+                    if self._away.pop(part, None) is not None:
+                        self._observe(part, False)

@@ -30,7 +30,9 @@ class _Stages:
 
     async def fetch(self, record: ImageRecord) -> bytes:
         with recorder.stage("fetch"):
-            return await self.fetcher.fetch(record)
+            data = await self.fetcher.fetch(record)
+        recorder.fetched(record.source, len(data))
+        return data
 
     async def locate(self, record: ImageRecord) -> Place:
         with recorder.stage("locate"):
@@ -78,6 +80,23 @@ class _EmbedStage:
         return self.embedder.fuse(image, text)
 
 
+def timed(ports: Ports) -> Ports:
+    """The ports, each call timed under its stage's name."""
+    stages = _Stages(ports.fetcher, ports.places, ports.preparer, ports.store)
+    return Ports(
+        fetcher=stages,
+        places=stages,
+        preparer=stages,
+        captioner=_CaptionStage(ports.captioner),
+        embedder=_EmbedStage(ports.embedder),
+        store=stages,
+    )
+
+
+def _decoded(status: str, seconds: float) -> None:
+    recorder.stage_observed("decode", status, seconds)
+
+
 QuickAgain = Callable[[], Awaitable[bool]]
 
 
@@ -103,7 +122,7 @@ class OpenPorts:
         async with AsyncExitStack() as stack:
             connection = TritonConnection(settings.triton, observe=recorder.model_observed)
             stack.push_async_callback(connection.close)
-            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads)
+            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads, observe=_decoded)
             stack.callback(preparer.close)
             fetcher = ImageFetcher(settings.fetch, sources.addresses)
             stack.push_async_callback(fetcher.close)
@@ -113,16 +132,15 @@ class OpenPorts:
             stack.push_async_callback(store.close)
             captioner = open_captioner(settings.triton, connection)
             embedder = open_embedder(settings.triton, connection)
-            stages = _Stages(fetcher, places, preparer, store)
             ports = Ports(
-                fetcher=stages,
-                places=stages,
-                preparer=stages,
-                captioner=_CaptionStage(captioner),
-                embedder=_EmbedStage(embedder),
-                store=stages,
+                fetcher=fetcher,
+                places=places,
+                preparer=preparer,
+                captioner=captioner,
+                embedder=embedder,
+                store=store,
             )
-            return cls(ports, stack.pop_all(), partial(quick_again, connection, captioner, embedder))
+            return cls(timed(ports), stack.pop_all(), partial(quick_again, connection, captioner, embedder))
         raise AssertionError("an exit stack swallows nothing")
 
     async def quick_again(self) -> bool:

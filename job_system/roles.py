@@ -11,6 +11,7 @@ import logs
 from job_system.app import celery_app
 from job_system.queues import CLEANER, MODERATOR, PROCESSOR, Role, node_name
 from ledger import Ledger
+from metrics import recorder
 from settings import Settings, load, require
 
 #: Threads of the roles that have little to do; health must not wait for an archive.
@@ -40,6 +41,7 @@ def run_scheduler() -> None:
     logs.configure(settings.logging, "MAIN", secrets=_secrets(settings))
     with Ledger(settings.jobs) as ledger:
         ledger.check_server()
+    recorder.prepare(settings.paths.data, "scheduler")
     celery_app.start(["--quiet", "beat"])
 
 
@@ -51,6 +53,7 @@ def run_stream() -> None:
     logs.configure(settings.logging, "MAIN", secrets=_secrets(settings))
     with Ledger(settings.jobs) as ledger:
         ledger.check_server()
+        recorder.prepare(settings.paths.data, "stream")
         Stream(celery_app, ledger, settings).run()
 
 
@@ -58,7 +61,7 @@ def run_flower() -> None:
     """Serve Flower, behind its password."""
     from job_system import flower_config
 
-    flower_config.configure_logging(require(load().settings, "redis"))
+    flower_config.prepare(require(load().settings, "redis"))
     celery_app.start(["--quiet", "flower", f"--conf={flower_config.CONFIGURATION}"])
 
 

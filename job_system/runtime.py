@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from celery.exceptions import Reject, Retry
@@ -28,6 +27,7 @@ from errors import (
     TransientError,
     WeavloaderError,
 )
+from job_system.job import Job
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
@@ -36,7 +36,7 @@ from job_system.ports import OpenPorts
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import process_image
-from records import DeadLetter, ImageRecord, Outputs
+from records import DeadLetter, ImageRecord
 from settings import Settings
 
 log = logs.get(__name__)
@@ -56,21 +56,6 @@ T = TypeVar("T")
 PortsOpener = Callable[[Settings, KnownSources], Coroutine[Any, Any, OpenPorts]]
 
 
-@dataclass(eq=False)
-class _Job:
-    """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``."""
-
-    lease: Lease
-    outputs: Outputs = field(default_factory=Outputs)
-    future: Future[None] | None = None
-    ended: str = ""
-
-    def stop(self, why: str) -> None:
-        self.ended = self.ended or why
-        if self.future is not None:
-            self.future.cancel()
-
-
 class Runtime:
     """See the module's text. Thread-safe."""
 
@@ -81,8 +66,8 @@ class Runtime:
         self.ledger = Ledger(settings.jobs)
         self.sources = KnownSources(settings, self.ledger)
         self.pauses = Pauses(self.ledger, settings.jobs)
-        self.outages = Outages()
-        self._jobs: set[_Job] = set()
+        self.outages = Outages(observe=recorder.circuit)
+        self._jobs: set[Job] = set()
         self._others: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -115,9 +100,12 @@ class Runtime:
             raise
         try:
             granted = self._leased(record)
-            return self.finish(granted, record) if isinstance(granted, Lease) else "duplicate"
+            if isinstance(granted, Lease):
+                return self.finish(granted, record, task_id)
+            log.info("image is not to be worked on", image=record.id, task_id=task_id, reason=granted.reason)
+            return "duplicate"
         except (PartUnavailable, ConfigurationError) as error:  # the ledger's own: an image's becomes a verdict
-            log.warning("the ledger cannot be reached", image=record.id, error=str(error))
+            log.warning("the ledger cannot be reached", image=record.id, task_id=task_id, error=str(error))
             raise Retry(error.cause, exc=error, when=self.settings.jobs.lease) from None
 
     def _leased(self, record: ImageRecord) -> Lease | Refusal:
@@ -125,52 +113,57 @@ class Runtime:
         while True:
             granted = self.ledger.lease(record)
             if isinstance(granted, Lease) or granted.reason != "held":
+                recorder.lease("taken" if isinstance(granted, Lease) else "refused")
                 return granted
             if self._stopping.wait(HELD_SECONDS):
                 raise Reject("this worker stops", requeue=True)
 
-    def finish(self, lease: Lease, record: ImageRecord) -> str:
-        """Bring an image that is leased already to its outcome, as ``process`` does."""
-        job = _Job(lease)
+    def finish(self, lease: Lease, record: ImageRecord, task_id: str = "") -> str:
+        """Bring an image that is leased already to its outcome, as ``process`` does; one line of the log tells it."""
+        job = Job(lease, task_id or record.id)
         with self._lock:
             self._jobs.add(job)
             self._start()
+        recorder.image_begun()
         try:
             if is_poison(lease, self.settings.jobs):
                 why = f"{lease.alone} times a worker or a model died that had this image, and nothing else, in hand"
                 return self._conclude(job, record, PoisonError(why))
             return self._run_in_turn(job, record)
         finally:
+            recorder.image_ended()
             with self._lock:
                 self._jobs.discard(job)
 
-    def _run_in_turn(self, job: _Job, record: ImageRecord) -> str:
+    def _run_in_turn(self, job: Job, record: ImageRecord) -> str:
         """Run the job; while its source is paused it waits."""
         # with outputs kept nothing is fetched: such an image could not show that the login is good
         may_wait = job.lease.paused and not job.lease.kept
         if may_wait and (seconds := self.pauses.wait_seconds(record.source)):
             until, reason = time.time() + seconds, LoginRefused.default_cause
             self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
+            log.info("image waits", cause=reason, retry_in=round(seconds, 1), **job.told)
             raise Retry(reason, when=seconds)
         return self._run(job, record)
 
-    def _run(self, job: _Job, record: ImageRecord) -> str:
+    def _run(self, job: Job, record: ImageRecord) -> str:
         needed = LANDING_PARTS if job.lease.kept else SHARED_PARTS
         try:
             self.sources.learn(record)
             self.outages.check(needed)
             if job.lease.kept:
                 job.outputs = self.ledger.outputs.load(record.id)
-            job.future = self._submit(self._process(record, job.outputs))
+            job.future = self._submit(self._process(record, job))
             if job.ended or self._stopping.is_set():  # stopped in the moment before there was a future to cancel
                 job.stop("handed_back")
             job.future.result()
         except CancelledError:
             if job.ended == "lost":
-                return "lost"
+                return self._lost(job)
             if job.ended == "handed_back":
                 self._keep(job)
                 self._settle(lambda: self.ledger.release(job.lease))
+                log.info("image handed back", **job.told)
                 raise Reject("this worker stops", requeue=True) from None
             return self._conclude(job, record, TransientError("the image's work was cancelled", cause="cancelled"))
         except Exception as error:  # noqa: BLE001 - every error gets a verdict; one that nobody knows is retried
@@ -178,9 +171,17 @@ class Runtime:
             self._keep(job, error)
             return self._conclude(job, record, error)
         self.outages.succeeded(needed)
-        return "landed" if self._settle(lambda: self.ledger.land(job.lease)) else "lost"
+        if not self._settle(lambda: self.ledger.land(job.lease)):
+            return self._lost(job)
+        log.info("image landed", **job.told)
+        return "landed"
 
-    def _keep(self, job: _Job, error: Exception | None = None) -> None:
+    @staticmethod
+    def _lost(job: Job) -> str:
+        log.warning("image goes on elsewhere", **job.told)
+        return "lost"
+
+    def _keep(self, job: Job, error: Exception | None = None) -> None:
         """Keep what models made for the image's next attempt. It goes on without where that cannot be kept."""
         if job.future is None or isinstance(error, PermanentError):  # nothing was tried; there is no next attempt
             return
@@ -193,14 +194,14 @@ class Runtime:
         except WeavloaderError as failed:
             log.warning("outputs not kept", image=job.lease.id, error=str(failed))
 
-    def _conclude(self, job: _Job, record: ImageRecord, error: Exception) -> str:
+    def _conclude(self, job: Job, record: ImageRecord, error: Exception) -> str:
         """Settle the lease as the policy says of the error."""
         lease = job.lease
         match judge(error, lease.attempt, self.settings.jobs):
             case Leave(reason):
-                log.info("image skipped", image=record.id, source=record.source, reason=reason)
                 if not self._settle(lambda: self.ledger.skip(lease, reason)):
-                    return "lost"
+                    return self._lost(job)
+                log.info("image skipped", source=record.source, reason=reason, **job.told)
                 recorder.image_skipped(None, reason)
                 return "skipped"
             case Wait(seconds, reason, spend, death):
@@ -209,21 +210,18 @@ class Runtime:
                     lambda: self.ledger.wait(lease, until, spend_attempt=spend, reason=reason, death=death)
                 )
                 if not held:
-                    return "lost"
+                    return self._lost(job)
+                told: dict[str, Any] = {"cause": reason, "retry_in": round(seconds, 1), **job.told}
                 if isinstance(error, WeavloaderError):
-                    log.warning(
-                        "image waits", image=record.id, seconds=round(seconds, 1), cause=reason, error=str(error)
-                    )
+                    log.warning("image waits", error=str(error), **told)
                 else:
-                    log.error("image waits after an unexpected error", image=record.id, cause=reason, exc_info=error)
+                    log.error("image waits after an unexpected error", exc_info=error, **told)
                 raise Retry(reason, exc=error, when=seconds) from None
             case Bury(cause, kind):
                 letter = _letter(record.id, record.to_message(), error, cause, kind, lease.attempt)
                 if not self._settle(lambda: self.ledger.bury(lease, letter)):
-                    return "lost"
-                log.error(
-                    "image is a dead letter", image=record.id, cause=cause, attempts=lease.attempt, error=str(error)
-                )
+                    return self._lost(job)
+                log.error("image is a dead letter", cause=cause, error=str(error), **job.told)
                 raise error
         raise AssertionError("every verdict is handled")
 
@@ -245,11 +243,12 @@ class Runtime:
                 if time.monotonic() > deadline or self._stopping.wait(1):
                     raise
 
-    async def _process(self, record: ImageRecord, outputs: Outputs) -> None:
+    async def _process(self, record: ImageRecord, job: Job) -> None:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
-                await process_image(record, self.pauses.watching(ports.ports), outputs)
+                with recorder.timing(job.stages):
+                    await process_image(record, self.pauses.watching(ports.ports), job.outputs)
         except PartUnavailable as error:
             if error.cause != MODEL_SLOW:
                 raise
@@ -328,8 +327,13 @@ class Runtime:
                 log.warning("leases not renewed", jobs=len(jobs), error=str(error))
                 continue
             for lease in lost:
-                log.warning("lease lost", image=lease.id)
-                jobs[lease.id, lease.token].stop("lost")
+                job = jobs[lease.id, lease.token]
+                with self._lock:
+                    ended = job not in self._jobs  # and its lease with it, as it should
+                if not ended:
+                    log.warning("lease lost", image=lease.id)
+                    recorder.lease("lost")
+                    job.stop("lost")
 
     def hand_back(self) -> None:
         """Stop what is in flight: every image goes back to the queue, in the ledger and as a message."""

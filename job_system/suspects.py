@@ -27,6 +27,7 @@ from job_system.policy import needs_solitude
 from job_system.queues import IMAGE_TASK
 from job_system.runtime import PortsOpener
 from ledger import Lease, Ledger
+from metrics import recorder
 from records import ImageRecord
 from settings import PROJECT_ROOT, Settings
 
@@ -63,6 +64,7 @@ class Suspects:
                 while not ended.wait(max(self._jobs.sweep, 1.0) / 2):
                     try:
                         while not ended.is_set() and (taken := ledger.lease_suspect()):
+                            recorder.lease("taken")
                             self._try(ledger, *taken)
                             idle_since = time.monotonic()
                     except WeavloaderError as error:

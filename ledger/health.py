@@ -40,16 +40,8 @@ def audit(connection: Connection) -> AuditCounts:
 
 def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     """See ``Ledger.snapshot``."""
-    counts, queued, waiting, suspects, leased, letters, oldest, causes, clock, memory, *lengths = connection.commands(
-        [
-            *_places(),
-            ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
-            ("HGETALL", f"{PREFIX}dead:counts"),
-            ("TIME",),
-            ("INFO", "memory"),
-            *(("LLEN", queue) for queue in queues),
-        ],
-        atomic=True,
+    counts, queued, waiting, suspects, leased, letters, outputs, oldest, causes, clock, memory, *lengths = (
+        connection.commands(_snapshot_commands(queues), atomic=True)
     )
     now = int(clock[0]) + int(clock[1]) / 1e6
     return LedgerSnapshot(
@@ -65,8 +57,21 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
         skipped_by_reason={
             name.removeprefix("skipped:"): int(count) for name, count in counts.items() if name.startswith("skipped:")
         },
+        kept_outputs=outputs,
         memory_bytes=int(memory["used_memory"]),
     )
+
+
+def _snapshot_commands(queues: Sequence[str]) -> list[tuple[str | int, ...]]:
+    return [
+        *_places(),
+        ("ZCARD", f"{PREFIX}outputs"),
+        ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
+        ("HGETALL", f"{PREFIX}dead:counts"),
+        ("TIME",),
+        ("INFO", "memory"),
+        *(("LLEN", queue) for queue in queues),
+    ]
 
 
 def figures(connection: Connection) -> ServerFigures:

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
-from ledger import health, letters
+from ledger import health, letters, traces
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
@@ -211,6 +211,10 @@ class Ledger:
         which some may be empty.
         """
         return landed(self._connection, day)
+
+    def recently_landed(self, limit: int = traces.MOST_RECENT) -> list[tuple[str, float]]:
+        """The images that landed last, the newest first, with the time in seconds since the epoch; 200 at most."""
+        return traces.recent(self._connection, limit)
 
     # --- what is where -----------------------------------------------------------------------------------------------
 

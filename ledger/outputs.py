@@ -7,6 +7,7 @@ and the bytes after it (a JPEG, or a vector's float32 in little-endian order). S
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ class KeptOutputs:
             return _unpack([field or b"" for field in self._connection.raw("HMGET", _key(image), *_FIELDS)])
         except (ValueError, TypeError):
             return Outputs()
+
+    def pictured(self, images: Sequence[str]) -> set[str]:
+        """Those of the images of which a thumbnail is kept."""
+        if not images:
+            return set()
+        answers = self._connection.commands([("HSTRLEN", _key(image), "sight") for image in images], atomic=False)
+        return {image for image, length in zip(images, answers, strict=True) if length}
 
     def drop(self, image: str) -> None:
         """Keep nothing of an image any more."""

@@ -1,4 +1,4 @@
-"""The compact traces of finished images, and forgetting the old ones.
+"""The compact traces of finished images, forgetting the old ones, and what landed last.
 
 65,536 small hashes by the id's first four digits; a field is the rest of the id, its value one letter for the state and
 the day of the end. As listpacks they cost some 50 bytes an image.
@@ -15,6 +15,8 @@ from ledger.values import FinishedImage, State
 BUCKETS = 65_536
 TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
 _FORGETTABLE = "lsx"  # 'd' has its letter still
+#: How many of the images that landed last are remembered in order.
+MOST_RECENT = 200
 _STEP = 64
 STEPS = BUCKETS // _STEP
 
@@ -39,6 +41,13 @@ def landed(connection: Connection, day: int) -> Iterator[list[str]]:
     """See ``Ledger.landed_since``."""
     for traces in _all(connection):
         yield [image for image, trace in traces if TRACE_STATES[trace[0]] == "landed" and int(trace[1:]) >= day]
+
+
+def recent(connection: Connection, limit: int) -> list[tuple[str, float]]:
+    """See ``Ledger.recently_landed``."""
+    found = connection.command("LRANGE", f"{PREFIX}landed:recent", 0, min(limit, MOST_RECENT) - 1)
+    pairs = (item.partition(" ") for item in found)
+    return [(image, float(when)) for image, _, when in pairs]
 
 
 def _all(connection: Connection) -> Iterator[list[tuple[str, str]]]:

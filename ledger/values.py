@@ -94,7 +94,8 @@ class LedgerSnapshot:
     """The ledger's numbers, read in one round trip. ``waiting`` includes the ``suspects``.
 
     ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
-    ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone.
+    ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone; ``kept_outputs`` is
+    the number of images of which what models made is kept.
     """
 
     audit: AuditCounts
@@ -107,6 +108,7 @@ class LedgerSnapshot:
     discarded: int
     dead_by_cause: Mapping[str, int]
     skipped_by_reason: Mapping[str, int]
+    kept_outputs: int
     memory_bytes: int
 
 

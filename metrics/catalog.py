@@ -69,6 +69,17 @@ CELERY_ACTIVE = _gauge("celery_active_tasks", "tasks", "Tasks in flight on this 
 CELERY_RESERVED = _gauge("celery_reserved_tasks", "tasks", "Tasks that this host received and did not start", "queue")
 CELERY_EVENTS = _counter("celery_events_total", "events", "What happened to tasks on this host", "event")
 MEMORY = _scraped("memory_usage_bytes", "bytes", "Resident memory of each role with its children", "worker_type")
+IN_FLIGHT = _gauge("images_in_flight", "images", "Images that this host's processes have under lease and work on")
+LEASES = _counter("leases_total", "leases", "What became of asking for and holding leases on this host", "event")
+CIRCUITS = _gauge(
+    "circuit_processes",
+    "processes",
+    "Processes of this host by what they hold of a part: open while they count it as away, else closed",
+    "part",
+    "state",
+)
+BUILD = _scraped("build_info", "constant", "1, with what runs here as labels", "version", "python")
+DISK_USED = _scraped("disk_used_ratio", "share", "Used share of the disk that a folder of this host is on", "folder")
 
 # Sources
 IMAGES_RECEIVED = _counter(
@@ -81,6 +92,7 @@ STREAM_HEALTH = _gauge(
 
 # Stages, models and the store
 STAGE_DURATION = _seconds("stage_duration_seconds", "Time of one stage of an image", "stage", "status", buckets=SHORT)
+BYTES_FETCHED = _counter("fetched_bytes_total", "bytes", "Bytes of images fetched, by source", "source")
 MODEL_DURATION = _seconds(
     "model_inference_duration_seconds", "Time of one inference", "model_name", "operation", "status", buckets=LONG
 )
@@ -108,9 +120,20 @@ QUEUE_SIZE = _scraped("queue_size", "messages", "Messages that wait in a queue",
 DLQ_SIZE = _scraped("dlq_size", "tasks", "Dead letters kept")
 DEAD_LETTERS = _scraped("dead_letters", "tasks", "Dead letters kept, by cause", "cause")
 LEDGER_IMAGES = _scraped("ledger_images", "images", "Where every image is; seen is their sum", "state")
+PENDING_IMAGES = _scraped(
+    "ledger_pending_images", "images", "Pending images: queued, waiting for their next attempt, or suspects", "place"
+)
+KEPT_OUTPUTS = _scraped("kept_outputs", "images", "Images that wait with what models made for them kept")
+REDIS_MEMORY = _scraped("redis_memory_bytes", "bytes", "Memory that the Redis server uses")
 OLDEST_JOB = _scraped(
     "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"
 )
+
+# What the last round of polling said of each source, for a day
+SOURCE_POLL_AGE = _scraped("source_poll_age_seconds", "seconds", "Seconds since a source was last polled", "source")
+SOURCE_FAILED = _scraped("source_failed", "boolean", "1 when a source's last poll failed, else 0", "source")
+SOURCE_HELD = _scraped("source_held", "boolean", "1 while a source waits for the backlog to be worked off", "source")
+SOURCE_PAUSED = _scraped("source_paused", "boolean", "1 while a source refuses the login and is paused", "source")
 
 COMPONENT_HEALTH = _scraped("component_health", "boolean", "1 when the part answered its canary, else 0", "component")
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from prometheus_client import Metric
 from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector
 
 import logs
 import settings
+from metrics.merging import merged
 
 log = logs.get("metrics")
 
@@ -96,9 +96,9 @@ def collect(folder: Path) -> Iterable[Metric]:
             if path.stat().st_size and (path.name.startswith(("counter", "histogram")) or alive(_who(path)))
         ]
         try:
-            return list(MultiProcessCollector.merge([str(path) for path in files]))
+            return merged(files)
         except _BROKEN:
-            return list(MultiProcessCollector.merge([str(path) for path in files if _intact(path)]))
+            return merged(path for path in files if _intact(path))
 
 
 def sweep(folder: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class _State:
 
 
 _state = _State()
+_stage_times: ContextVar[dict[str, float] | None] = ContextVar("stage_times", default=None)
 
 
 def prepare(data: Path, role: str) -> Path:
@@ -134,6 +136,32 @@ def stream_health(ok: bool) -> None:
     _of(catalog.STREAM_HEALTH).set(1 if ok else 0)
 
 
+def image_begun() -> None:
+    """A process has an image under lease and works on it."""
+    _of(catalog.IN_FLIGHT).inc()
+
+
+def image_ended() -> None:
+    """It works on it no more, whatever became of it."""
+    _of(catalog.IN_FLIGHT).dec()
+
+
+def lease(event: str) -> None:
+    """A lease was ``taken``, ``refused``, or ``lost`` while the image was in work."""
+    _of(catalog.LEASES, event).inc()
+
+
+def circuit(part: str, is_open: bool) -> None:
+    """This process counts a part as away, or does so no more."""
+    for state, holds in (("open", is_open), ("closed", not is_open)):
+        _of(catalog.CIRCUITS, part, state).set(holds)
+
+
+def fetched(source: str, count: int) -> None:
+    """So many bytes of an image were fetched."""
+    _of(catalog.BYTES_FETCHED, source).inc(count)
+
+
 def model_observed(model_name: str, operation: str, status: str, seconds: float) -> None:
     """An inference ended (the shape of ``inference``'s ModelObserver)."""
     _of(catalog.MODEL_INFERENCES, model_name, operation, status).inc()
@@ -148,7 +176,9 @@ def store_observed(operation: str, status: str, seconds: float) -> None:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time one stage of an image (``fetch``, ``locate``, ``prepare``, ``caption``, ``embed``, ``land``)."""
+    """Time one stage of an image: ``fetch``, ``locate``, ``prepare`` (the wait for a thread, and in it ``decode``),
+    ``caption``, ``embed_image``, ``embed_text``, ``land``.
+    """
     began, status = time.perf_counter(), "cancelled"
     try:
         yield
@@ -157,7 +187,24 @@ def stage(name: str) -> Iterator[None]:
         status = error_type(error)
         raise
     finally:
-        _of(catalog.STAGE_DURATION, name, status).observe(time.perf_counter() - began)
+        stage_observed(name, status, time.perf_counter() - began)
+
+
+def stage_observed(name: str, status: str, seconds: float) -> None:
+    """A stage ended that was timed elsewhere (the shape of ``inference``'s StageObserver for decoding)."""
+    _of(catalog.STAGE_DURATION, name, status).observe(seconds)
+    if (times := _stage_times.get()) is not None:
+        times[name] = round(times.get(name, 0.0) + seconds, 4)
+
+
+@contextmanager
+def timing(times: dict[str, float]) -> Iterator[None]:
+    """Put the seconds of each stage that runs in this context, and in the asyncio tasks that it starts, into a dict."""
+    token = _stage_times.set(times)
+    try:
+        yield
+    finally:
+        _stage_times.reset(token)
 
 
 def dead_lettered(cause: str, kind: str) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from prometheus_client import Metric as Family
@@ -24,14 +26,19 @@ from prometheus_client.exposition import choose_encoder
 import logs
 import settings
 from errors import ConfigurationError, WeavloaderError
-from metrics import catalog, folder, recorder
-from records import AuditCounts, PartState
+from metrics import catalog, folder, recorder, scraped
+from metrics.flower import OPEN_METRICS_END, Encoded
+from metrics.flower import families as flower_families
+from metrics.scraped import ClusterCounts
+from records import PartState
 
 log = logs.get("metrics")
 
-#: Seconds between two readings of the cluster's counts, and after which old ones are not shown any more.
+#: Seconds between two readings of the cluster's counts (of Flower's metrics), and after which old ones are not shown.
 CLUSTER_EVERY = 1.0
 CLUSTER_DEADLINE = 5.0
+FLOWER_EVERY = 5.0
+FLOWER_DEADLINE = 5.0
 #: Seconds between two clean-ups after dead processes, and without one after which this process counts as stuck.
 SWEEP_EVERY = 5.0
 STUCK_AFTER = 60.0
@@ -39,16 +46,6 @@ STUCK_AFTER = 60.0
 CLIENT_DEADLINE = 10.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterCounts:
-    """What all hosts share, read from Redis with a few cheap calls (never a scan)."""
-
-    queues: Mapping[str, int]
-    audit: AuditCounts
-    dead_letters: Mapping[str, int]
-    oldest_job_seconds: float
 
 
 Probe = Callable[[], PartState]
@@ -97,14 +94,26 @@ class _Asked(Generic[T]):
 class Endpoint:
     """What the three addresses answer."""
 
-    def __init__(self, probes: Mapping[str, Probe], cluster: Cluster, pace: Pace, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        cluster: Cluster | None,
+        pace: Pace,
+        stop: threading.Event,
+        folders: Mapping[str, Path],
+        flower: Callable[[], str],
+    ) -> None:
         self._parts = {
             name: _Asked(probe, lambda detail: PartState(False, detail, ""), pace.every, pace.deadline, stop)
             for name, probe in probes.items()
         }
         self._cluster: _Asked[ClusterCounts | None] = _Asked(
-            cluster, lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
+            cluster or (lambda: None), lambda _detail: None, CLUSTER_EVERY, CLUSTER_DEADLINE, stop
         )
+        self._flower: _Asked[Encoded] = _Asked(
+            lambda: Encoded(flower_families(flower())), lambda _detail: Encoded([]), FLOWER_EVERY, FLOWER_DEADLINE, stop
+        )
+        self._folders = folders
         self._stop = stop
         self._swept = time.monotonic()
         threading.Thread(target=self._keep_swept, name="sweep", daemon=True).start()
@@ -131,37 +140,31 @@ class Endpoint:
         ready = all(state.ok for state in states.values())
         return (200 if ready else 503), {"ready": ready, "parts": {name: asdict(s) for name, s in states.items()}}
 
+    def exposition(self, accept: str) -> tuple[str, bytes]:
+        """The content type and the text for who accepts that: the catalog, and Flower's metrics while it answers."""
+        encode, kind = choose_encoder(accept)
+        own: bytes = encode(self)
+        return kind, own.removesuffix(OPEN_METRICS_END) + self._flower.answer().text(encode, kind)
+
     def collect(self) -> Iterator[Family]:
         """Every family of the catalog, in its order; those without a value yet by name, type and help."""
         place = recorder.place()
         source = folder.collect(place) if place else recorder.registry().collect()
         counted = {family.name: family for family in source}
-        scraped = self._scraped()
+        computed = self._scraped()
         for metric in catalog.CATALOG:
             family = counted.get(metric.name.removesuffix("_total"))
             if family is None:
                 family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind)
-                for labels, value in scraped.get(metric, {}).items():
+                for labels, value in computed.get(metric, {}).items():
                     family.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
             yield family
 
-    def _scraped(self) -> dict[catalog.Metric, dict[tuple[str, ...], float]]:
-        place = recorder.place()
-        roles = folder.roles(place) if place else {}
-        values: dict[catalog.Metric, dict[tuple[str, ...], float]] = {
-            catalog.CELERY_WORKERS: {(role,): len(roles[role]) for role in catalog.WORKERS if role in roles},
-            catalog.MEMORY: {(role,): sum(map(folder.resident_bytes, pids)) for role, pids in roles.items()},
-            catalog.COMPONENT_HEALTH: {(name,): float(part.answer().ok) for name, part in self._parts.items()},
-        }
+    def _scraped(self) -> scraped.Values:
+        values = scraped.of_host(recorder.place(), self._folders)
+        values |= scraped.of_parts({name: part.answer() for name, part in self._parts.items()})
         if counts := self._cluster.answer():
-            states = {name: count for name, count in counts.audit.to_json().items() if name != "difference"}
-            values |= {
-                catalog.QUEUE_SIZE: {(name,): size for name, size in counts.queues.items()},
-                catalog.DLQ_SIZE: {(): sum(counts.dead_letters.values())},
-                catalog.DEAD_LETTERS: {(cause,): count for cause, count in counts.dead_letters.items()},
-                catalog.LEDGER_IMAGES: {(state,): count for state, count in states.items()},
-                catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
-            }
+            values |= scraped.of_cluster(counts)
         return values
 
 
@@ -177,9 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one of the three addresses."""
         match self.path.partition("?")[0]:
             case "/metrics":
-                encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 try:
-                    text = encode(self.server.endpoint)
+                    kind, text = self.server.endpoint.exposition(self.headers.get("Accept", ""))
                 except OSError as error:
                     self._answer_json(500, {"error": f"the metrics cannot be read: {error}"})
                 else:
@@ -229,9 +231,18 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(
-    section: settings.Metrics, *, probes: Mapping[str, Probe], cluster: Cluster, pace: Pace = Pace()
+    section: settings.Metrics,
+    *,
+    probes: Mapping[str, Probe],
+    cluster: Cluster | None = None,
+    folders: Mapping[str, Path] = MappingProxyType({}),
+    flower: Callable[[], str] = str,
+    pace: Pace = Pace(),
 ) -> Iterator[str]:
     """The endpoint while the block runs; gives its address (``http://host:port``).
+
+    It tells how full the disks of ``folders`` (name to path) are, and shows what ``flower`` gives of Flower's own
+    metrics. Without ``cluster`` what is cluster-wide is left out: one endpoint of an installation shows it.
 
     Raises ``ConfigurationError`` when the port is taken or the address is not this host's.
     """
@@ -245,7 +256,7 @@ def serving(
             " Set WEAVLOADER_METRICS_PORT to a free port (WEAVLOADER_METRICS_HOST is the address)."
         ) from None
     stop = threading.Event()
-    server.endpoint = Endpoint(probes, cluster, pace, stop)
+    server.endpoint = Endpoint(probes, cluster, pace, stop, folders, flower)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
     thread.start()
     try:
@@ -257,8 +268,16 @@ def serving(
         thread.join()
 
 
-def serve(section: settings.Metrics, *, probes: Mapping[str, Probe], cluster: Cluster, stop: threading.Event) -> None:
+def serve(
+    section: settings.Metrics,
+    *,
+    probes: Mapping[str, Probe],
+    cluster: Cluster,
+    stop: threading.Event,
+    folders: Mapping[str, Path] = MappingProxyType({}),
+    flower: Callable[[], str] = str,
+) -> None:
     """Serve until ``stop`` is set. Raises as ``serving()`` does."""
-    with serving(section, probes=probes, cluster=cluster) as address:
+    with serving(section, probes=probes, cluster=cluster, folders=folders, flower=flower) as address:
         log.info("metrics are served", address=f"{address}/metrics")
         stop.wait()

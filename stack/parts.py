@@ -18,7 +18,11 @@ Report = Callable[[str], None]
 
 CHECK_SECONDS = 10.0
 #: Weaviate binds these to every interface, whatever it is told.
-ON_EVERY_INTERFACE = ("WEAVIATE_GRPC_PORT", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS (+1)")
+ON_EVERY_INTERFACE = (
+    "WEAVIATE_GRPC_PORT",
+    "WEAVLOADER_WEAVIATE_CLUSTER_PORTS (+1)",
+    "WEAVLOADER_WEAVIATE_METRICS_PORT",
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ def port_uses(settings: Settings, parts: Collection[Part], roles: Collection[str
         yield PortUse("metrics", "WEAVLOADER_METRICS_PORT", settings.metrics.port, settings.metrics.host)
     if "flower" in roles:
         yield PortUse("Flower", "WEAVLOADER_FLOWER_PORT", settings.flower.port, settings.flower.host)
+    if "web" in roles:
+        yield PortUse("the search page", "WEAVLOADER_WEB_PORT", settings.web.port, settings.web.host)
 
 
 def resolved(settings: Settings, data: Path) -> Settings:

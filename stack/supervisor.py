@@ -109,6 +109,7 @@ class Supervisor:
             "WEAVLOADER_RUN_DIR": str(self._folder),
             "WEAVLOADER_LOG_DIR": str(self._data / "logs"),
             "WEAVLOADER_AUTOSTART": "false",
+            "WEAVLOADER_ROLE_METRICS": "false",  # the metrics role serves those of all
             "PYTHONUNBUFFERED": "1",
             # Decoding takes and gives back megabytes an image: keeping them saves a seventh of its CPU time.
             "MALLOC_TRIM_THRESHOLD_": "536870912",

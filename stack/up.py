@@ -17,19 +17,19 @@ from typing import IO, Any, Self
 
 from errors import ConfigurationError, PartUnavailable, UsageError
 from settings import STACK_FILE, Loaded, Settings, process_started
-from stack import handover
+from stack import handover, prometheus
 from stack.folders import plain_for_shell, private_folder
 from stack.guard import remove_shared_memory
 from stack.installing import install_parts
 from stack.launch import Launch
 from stack.parts import PARTS, Part, Report, embedded, port_uses, resolved
-from stack.ports import check
+from stack.ports import PortUse, check, problems
 from stack.processes import belonging, end
 from stack.supervisor import ProcessState, Supervisor, last_line
 
 #: In the order of their start: the first three bring images in, the others may come when the parts are ready.
 FIRST_ROLES = ("processor", "moderator", "stream")
-ROLES = (*FIRST_ROLES, "scheduler", "cleaner", "metrics", "flower")
+ROLES = (*FIRST_ROLES, "scheduler", "cleaner", "metrics", "flower", "web")
 READY_SECONDS = 120.0
 #: How long a killed stack's guard may still be at stopping things.
 TAKEOVER_SECONDS = 20.0
@@ -64,6 +64,7 @@ class Stack:
         self._shm_prefixes: list[str] = []
         self._handlers: dict[int, Any] = {}
         self._waker = -1
+        self._has_prometheus = False
 
     def __enter__(self) -> Self:
         """Start everything and wait until it is ready."""
@@ -98,7 +99,9 @@ class Stack:
         self.settings = resolved(self.given, self._data)
         end(belonging(self._data), 2)
         launches = {part: self._launch(part, installed[part.name]) for part in own}
-        check(port_uses(self.given, own, self._roles))
+        uses = list(port_uses(self.given, own, self._roles))
+        check(uses)
+        watcher = self._prometheus(uses, frozenset(part.name for part in own))
         self._shm_prefixes = [launch.shm_prefix for launch in launches.values() if launch.shm_prefix]
 
         self._supervisor = supervisor = Supervisor(self._data)
@@ -119,6 +122,10 @@ class Stack:
             ready()
         for role in later:
             supervisor.start_role(role)
+        if watcher is not None:
+            self._say(f"starting Prometheus (log: {self._log(prometheus.NAME)})")
+            supervisor.launch(prometheus.NAME, watcher)
+            self._has_prometheus = True
         self._say(f"the stack is ready after {time.monotonic() - began:.1f} s")
 
     def wait(self) -> None:
@@ -146,8 +153,25 @@ class Stack:
         if "metrics" in self._roles:
             found["Metrics"] = f"http://{self.settings.metrics.host}:{self.settings.metrics.port}/metrics"
         if "flower" in self._roles:
-            found["Flower"] = f"http://{self.settings.flower.host}:{self.settings.flower.port}/"
+            found["Flower"] = (
+                f"http://{self.settings.flower.host}:{self.settings.flower.port}{self.settings.flower.path}"
+            )
+        if "web" in self._roles:
+            found["Search"] = f"http://{self.settings.web.host}:{self.settings.web.port}/"
+        if self._has_prometheus:
+            found["Prometheus"] = prometheus.address(self.settings)
         return found
+
+    def _prometheus(self, uses: Sequence[PortUse], own: frozenset[str]) -> Launch | None:
+        """How to start Prometheus; None where it is left out, be it because its port is taken: nothing needs it."""
+        binary = prometheus.find(self.given) if "metrics" in self._roles else None
+        if binary is None:
+            return None
+        use = prometheus.port_use(self.given)
+        for _, why in problems([*uses, use]):
+            self._say(f"going without Prometheus: {why}")
+            return None
+        return prometheus.launch(self.given, binary, self._data / prometheus.NAME, own)
 
     def stop(self) -> None:
         """End everything that was started, within 15 s. May be called at any point, and twice."""
@@ -177,7 +201,7 @@ class Stack:
         if set('%"\n') & set(str(self._data)):
             raise ConfigurationError(f'WEAVLOADER_DATA_DIR={self._data}: the path must not contain % or "')
         try:
-            for name in ("run", "logs", *(part.name for part in PARTS)):
+            for name in ("run", "logs", prometheus.NAME, *(part.name for part in PARTS)):
                 (self._data / name).mkdir(parents=True, exist_ok=True)
                 (self._data / name).chmod(0o700)  # they hold keys, and what the images show
         except OSError as error:

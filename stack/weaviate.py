@@ -37,6 +37,8 @@ def ports(settings: Settings) -> dict[str, int]:
     for number in range(CLUSTER_PORTS):
         name = "WEAVLOADER_WEAVIATE_CLUSTER_PORTS" + (f" (+{number})" if number else "")
         first[name] = section.cluster_ports + number
+    if section.metrics_port:
+        first["WEAVLOADER_WEAVIATE_METRICS_PORT"] = section.metrics_port
     return first
 
 
@@ -107,7 +109,8 @@ def launch(settings: Settings, installed: Installed, data: Path) -> Launch:
         "GRPC_PORT": str(section.grpc_port),
         "DISABLE_TELEMETRY": "true",
         "GO_PROFILING_DISABLE": "true",
-        "PROMETHEUS_MONITORING_ENABLED": "false",
+        "PROMETHEUS_MONITORING_ENABLED": "true" if section.metrics_port else "false",
+        "PROMETHEUS_MONITORING_PORT": str(section.metrics_port or ""),
         "LOG_LEVEL": "info",  # the name is also one of our settings, with other values
     }
     address = ("--host", LOOPBACK, "--port", str(section.http_port), "--scheme", "http")

@@ -14,6 +14,7 @@ from records import SearchFilters
 from store.places import box, distance_km
 
 EXACT = ("vsn", "node", "camera", "project")
+_NODE = ("vsn", "node")
 
 # Weaviate's preset "en": a filter made of nothing else is refused by the server, so it is left to the exact check.
 _STOPWORDS = frozenset(
@@ -43,6 +44,14 @@ def server_filter(filters: SearchFilters) -> _Filters | None:
         (south, north), longitudes = box(*filters.near)
         parts.append(_between("latitude", south, north))
         parts.append(Filter.any_of([_between("longitude", west, east) for west, east in longitudes]))
+    if filters.box is not None:
+        south, west, north, east = filters.box
+        sides = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+        parts.append(_between("latitude", south, north))
+        parts.append(Filter.any_of([_between("longitude", *side) for side in sides]))
+    if filters.only and all(set(re.findall(r"[^\W_]+", name.lower())) - _STOPWORDS for name in filters.only):
+        nodes = [Filter.by_property(name).equal(node) for node in filters.only for name in _NODE]
+        parts.append(Filter.any_of(nodes))
     return Filter.all_of(parts) if parts else None
 
 
@@ -52,6 +61,8 @@ def passes(filters: SearchFilters, properties: Mapping[str, Any]) -> bool:
         value = getattr(filters, name)
         if value and str(properties.get(name) or "").strip().casefold() != value.strip().casefold():
             return False
+    if not filters.shows(*(str(properties.get(name) or "") for name in _NODE)):
+        return False
     if filters.near is not None:
         latitude, longitude, km = filters.near
         there = properties.get("latitude"), properties.get("longitude")

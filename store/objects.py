@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from weaviate.classes.data import DataObject, GeoCoordinate
 
-from records import ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
+from records import Hit, ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
 from store import border
 from store.narrowing import EXACT
 from store.schema import VECTOR
@@ -20,6 +20,12 @@ LandingObject = DataObject[dict[str, Any], None]
 
 # What a search brings back; the thumbnail stays where it is.
 RETURNED = ["caption", "keywords", "filename", "link", *EXACT, "timestamp", "latitude", "longitude"]
+
+# What a page shows beside that.
+SHOWN = [
+    *("project", "address", "source", "job", "plugin", "task", "width", "height"),
+    *("caption_model", "prompt_version", "embedding_model"),
+]
 
 # What the record of an image is rebuilt from.
 _WORDS = ("filename", "vsn", "node", "camera", "host", "job", "plugin", "task", "zone")
@@ -116,6 +122,34 @@ def result(id: str, properties: Mapping[str, Any], score: float) -> SearchResult
         keywords=tuple(properties.get("keywords") or ()),
         captured_at=str(properties.get("timestamp") or ""),
         **texts,
+    )
+
+
+def hit(
+    id: str,
+    properties: Mapping[str, Any],
+    score: float,
+    shares: tuple[float, float] | None = None,
+    vector: Any = None,
+) -> Hit:
+    """What a page says of one object; ``shares`` are the keywords' and the vector's parts of the score."""
+    texts = ("source", "job", "plugin", "task", "caption_model", "prompt_version", "embedding_model")
+    latitude, longitude = properties.get("latitude"), properties.get("longitude")
+    place = Place(
+        None if latitude is None else float(latitude),
+        None if longitude is None else float(longitude),
+        str(properties.get("project") or ""),
+        str(properties.get("address") or ""),
+    )
+    return Hit(
+        result=result(id, properties, score),
+        keyword_score=shares[0] if shares else None,
+        vector_score=shares[1] if shares else None,
+        vector=None if vector is None else np.asarray(vector, dtype=np.float32),
+        place=place,
+        width=int(properties.get("width") or 0),
+        height=int(properties.get("height") or 0),
+        **{name: str(properties.get(name) or "") for name in texts},
     )
 
 

@@ -141,5 +141,5 @@ def test_every_error_has_an_exit_code_of_its_own_kind() -> None:
     codes = {kind.__name__: kind.exit_code for kind in [WeavloaderError, *WeavloaderError.__subclasses__()]}
     assert codes == {
         **{"WeavloaderError": 1, "UsageError": 2, "ConfigurationError": 4, "PartUnavailable": 3},
-        **{"TransientError": 1, "PermanentError": 1},
+        **{"TransientError": 1, "PermanentError": 1, "NotFound": 1},
     }

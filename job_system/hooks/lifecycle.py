@@ -19,7 +19,7 @@ from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system.app import celery_app
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
-from job_system.queues import CLEANER, CLEANUP, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
@@ -74,9 +74,15 @@ def _configure_logging(tag: str, section: Logging | None = None) -> None:
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Celery tells a message that goes back to the queue as a warning with a traceback."""
+    """An image's outcome has a line of its own, with what it took; only what nobody foresaw is left to Celery's. And
+    Celery tells a message that goes back to the queue as a warning with a traceback.
+    """
     data = getattr(record, "data", None)
-    return not (isinstance(data, dict) and data.get("description") == "rejected")
+    if not isinstance(data, dict):
+        return True
+    if data.get("name") == IMAGE_TASK:
+        return record.levelno >= logging.ERROR
+    return data.get("description") != "rejected"
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]

@@ -18,6 +18,8 @@ local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead'}
 -- Images whose outputs are kept, by the time until which they are.
 local OUTPUTS = PREFIX .. 'outputs'
 
+local RECENT = PREFIX .. 'landed:recent'
+
 local call = redis.call
 
 local function image(id)

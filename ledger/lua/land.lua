@@ -6,4 +6,8 @@ end
 finish(id, 'l')
 drop_outputs(id)
 call('HINCRBY', COUNTS, 'landed', 1)
+-- What landed last, newest first, for people who watch: cut now and then, not at every landing.
+if call('LPUSH', RECENT, id .. ' ' .. string.format('%.3f', clock())) > 400 then
+  call('LTRIM', RECENT, 0, 199)
+end
 return 1

@@ -114,6 +114,12 @@ def test_a_taken_port_is_named_with_its_holder_and_its_setting(tmp_path: Path) -
     assert "set WEAVLOADER_FLOWER_PORT" in found[f"port {port}"]["detail"]
 
 
+def test_a_page_that_everybody_could_read_is_wrong(tmp_path: Path) -> None:
+    found = checks(settings_for(tmp_path / "data", WEAVLOADER_WEB_HOST="0.0.0.0"), 1)
+    assert wrong(found) == ["web access"]
+    assert "WEAVLOADER_WEB_READ_TOKEN" in found["web access"]["detail"]
+
+
 def test_parts_that_do_not_answer_are_wrong(tmp_path: Path) -> None:
     """And nobody waits for them for long, be they three."""
     environment = settings_for(tmp_path / "data")
@@ -173,3 +179,27 @@ def test_a_connection_at_import_is_named(tmp_path: Path) -> None:
         found = imports(("opening",), tmp_path)
     assert found.state == "wrong"
     assert f"connects to ('127.0.0.1', {port})" in found.detail
+
+
+def test_it_says_whether_up_would_have_a_prometheus(tmp_path: Path) -> None:
+    environment = settings_for(tmp_path / "data", WEAVLOADER_CACHE_DIR=str(tmp_path), WEAVLOADER_PROMETHEUS="true")
+    found = prometheus_of(environment)
+    assert found["state"] == "ok"
+    binary = tmp_path / "prometheus" / "prometheus"
+    binary.parent.mkdir()
+    binary.touch(0o755)
+    environment["PATH"] = f"{binary.parent}:{environment['PATH']}"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment["WEAVLOADER_PROMETHEUS_PORT"] = port = str(taken.getsockname()[1])
+        found = prometheus_of(environment)
+    assert found["state"] == "warning"
+    assert port in found["detail"]
+    assert "WEAVLOADER_PROMETHEUS_PORT" in found["detail"]
+    assert prometheus_of(environment)["detail"] == f"{binary} would listen on port {port}"
+
+
+def prometheus_of(environment: dict[str, str]) -> dict[str, Any]:
+    done = doctor(environment, "--json")
+    return next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "prometheus")

@@ -12,8 +12,8 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "replay", "search", "similar", "status", "doctor", "audit", "dlq", "config", "env"),
-    *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower"),
+    *("demo", "up", "setup", "replay", "search", "similar", "mcp", "status", "doctor", "audit", "dlq", "config", "env"),
+    *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 
 

@@ -45,6 +45,24 @@ def test_a_replayed_folder_lands_and_is_found(landed: House) -> None:
     assert (best["filename"], best["vsn"], best["camera"]) == ("coffee.png", "R007", "garden")
 
 
+def test_the_page_finds_what_the_command_line_finds(landed: House) -> None:
+    address = f"http://127.0.0.1:{landed.environment['WEAVLOADER_WEB_PORT']}"
+    asked = landed.json("search", "a cup of coffee", "--limit", "3")
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"{address}/api/search?q=a+cup+of+coffee&limit=3") as answer:
+        found = json.load(answer)
+    assert set(asked) <= set(found)
+    assert (found["query"], found["alpha"]) == (asked["query"], asked["alpha"])
+    shown = [
+        {name: result[name] for name in one} for one, result in zip(asked["results"], found["results"], strict=True)
+    ]
+    assert shown == asked["results"]
+    with direct.open(address + found["results"][0]["thumbnail"]) as answer:
+        assert answer.read(2) == b"\xff\xd8"
+    with direct.open(f"{address}/live") as answer:
+        assert "Landed a minute" in answer.read().decode()
+
+
 def test_search_prints_one_object_with_the_promised_keys(landed: House) -> None:
     found = landed.json("search", "a cat", "--alpha", "0.7", "--vsn", "R007")
     assert set(found) == {"query", "alpha", "results"}
@@ -120,7 +138,7 @@ def test_every_part_answers_its_canary_and_sage_is_no_part_without_a_login(lande
     parts = landed.json("status")["parts"]
     assert set(parts) == {
         *("redis", "triton", "weaviate", "processor", "moderator", "cleaner", "scheduler", "stream"),
-        *("metrics", "flower"),
+        *("metrics", "flower", "web"),
     }
     assert all(set(part) == {"ok", "detail", "address"} and part["ok"] for part in parts.values()), parts
 
@@ -143,7 +161,7 @@ def test_doctor_finds_nothing_wrong_with_a_running_stack(landed: House) -> None:
         r"version \d+\.\d+.*, collection HybridSearchExample of schema \d", checks["weaviate schema"]["detail"]
     )
     asked = ("redis", "clocks", "triton captioner", "triton embedder", "triton canary", "weaviate", "fork safety")
-    roles = ("processor", "moderator", "cleaner", "scheduler", "stream", "metrics", "flower")
+    roles = ("processor", "moderator", "cleaner", "scheduler", "stream", "metrics", "flower", "web")
     assert {checks[name]["state"] for name in (*asked, *roles)} == {"ok"}
 
 

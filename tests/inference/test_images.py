@@ -290,6 +290,19 @@ def test_pixels_come_within_the_asked_side_and_do_not_touch_the_picture() -> Non
     assert (picture.data, picture.jpeg) == before
 
 
+async def test_an_observer_hears_how_each_decoding_ended_and_how_long_it_took() -> None:
+    heard: list[tuple[str, float]] = []
+    preparer = ImagePreparer(FETCH, 1, observe=lambda status, seconds: heard.append((status, seconds)))
+    try:
+        await preparer.prepare(encoded(noise(1920, 1080)))
+        with pytest.raises(PermanentError):
+            await preparer.prepare(b"")
+    finally:
+        preparer.close()
+    assert [status for status, _ in heard] == ["success", "image_empty"]
+    assert heard[0][1] > heard[1][1] > 0
+
+
 async def test_the_preparer_works_in_its_threads_and_raises_what_prepare_does() -> None:
     preparer = ImagePreparer(FETCH, 2)
     try:

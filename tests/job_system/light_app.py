@@ -19,7 +19,7 @@ import redis
 from errors import PartDied, PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
-from job_system.ports import OpenPorts
+from job_system.ports import OpenPorts, timed
 from processing import Ports
 from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
 from settings import Settings
@@ -124,7 +124,7 @@ async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     async def quick_again() -> bool:
         return light._log.get("test:models") != b"slow"
 
-    return OpenPorts(Ports(light, light, light, light, light, light), stack, quick_again)
+    return OpenPorts(timed(Ports(light, light, light, light, light, light)), stack, quick_again)
 
 
 celery_app.open_ports = open_light

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def get(port: int, path: str, login: str | None = None) -> tuple[int, str]:
         request.add_header("Authorization", "Basic " + b64encode(login.encode()).decode())
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, refused.read().decode()
@@ -125,3 +126,44 @@ def test_the_login_can_be_read_where_no_broker_is_known(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+def test_flower_works_below_a_prefix(commands: Commands) -> None:
+    port, login = free_port(), "me:secret"
+    start(commands, "role", port, FLOWER_BASIC_AUTH=login, WEAVLOADER_FLOWER_PREFIX="/jobs/flower/")
+    wait_until(lambda: get(port, "/jobs/flower/")[0] == 401, 30)
+    status, page = get(port, "/jobs/flower/", login)
+    assert status == 200
+    links = re.findall(r'(?:href|src)="(/[^"]+)"', page)
+    assert links
+    assert [link for link in links if not link.startswith("/jobs/flower/")] == []
+    assert {get(port, link, login)[0] for link in links if "/static/" in link} == {200}
+    assert get(port, "/jobs/flower/metrics", login)[0] == 200
+
+
+def test_what_flower_knows_outlives_it_where_that_is_set(commands: Commands, ledger: Ledger, app: Celery) -> None:
+    login, extra = "me:secret", {"WEAVLOADER_FLOWER_PERSISTENT": "true", "FLOWER_BASIC_AUTH": "me:secret"}
+    port, record = free_port(), image()
+
+    def knows() -> bool:
+        return record.id in get(port, "/api/tasks", login)[1]
+
+    flower = start(commands, "role", port, **extra)
+    wait_until(lambda: get(port, "/")[0] == 401, 30)
+    commands.celery("tests.job_system.light_app", "worker", "-n", "processor@%h").says("worker ready")
+    wait_until(lambda: "processor@" in get(port, "/api/workers?refresh=1", login)[1], 30)
+    publish_records(app, ledger.record([record]))
+    wait_until(knows, 20)
+    assert flower.stop() == 0
+    assert stat.S_IMODE((commands.folder / "data" / "flower").stat().st_mode) == 0o700
+    start(commands, "job_system", port, **extra)
+    wait_until(knows, 30)
+
+
+@pytest.mark.parametrize("how", ["role", "job_system"])
+def test_flower_is_silent_below_the_log_level(commands: Commands, how: str) -> None:
+    port = free_port()
+    flower = start(commands, how, port, FLOWER_BASIC_AUTH="me:secret", LOG_LEVEL="ERROR")
+    wait_until(lambda: get(port, "/")[0] == 401, 30)
+    assert flower.stop() == 0
+    assert flower.output() == ""

@@ -106,7 +106,7 @@ def test_a_permanent_fault_is_a_dead_letter_at_once(
     assert letter is not None
     assert (letter.cause, letter.kind, letter.attempts) == ("not_an_image", "permanent", 1)
     assert valkey.client.keys("dlq:*") == [f"dlq:{record.id}"]
-    process.says("PermanentError('this is no image')")
+    process.says("this is no image")
     assert "Traceback" not in process.output()  # the letter has it
 
 
@@ -296,3 +296,69 @@ def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: 
     assert count("weavloader_errors_total", component="image", error_type="not_an_image") == 1
     assert count("weavloader_errors_total", component="triton", error_type="part_unavailable") == 1
     assert count("weavloader_images_skipped_total", reason="protected") == 1
+    assert count("weavloader_leases_total", event="taken") == 6
+    for stage in ("fetch", "prepare", "caption", "embed_image", "embed_text", "land"):
+        assert count("weavloader_stage_duration_seconds_count", stage=stage, status="success") == 3
+    assert count("weavloader_stage_duration_seconds_count", stage="fetch", status="not_an_image") == 1
+    assert count("weavloader_fetched_bytes_total", source="test") == 3 * len(image().id)
+
+
+def test_a_worker_shows_what_it_has_in_hand_and_which_part_it_counts_as_away(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    worker(commands).says("worker ready")
+    queue(*images(2, "late"))
+
+    def gauge(name: str, **labels: str) -> float | None:
+        families = folder.collect(folder.of_host(commands.folder / "data"))
+        samples = [sample for family in families for sample in family.samples]
+        return next((sample.value for sample in samples if sample.name == name and sample.labels == labels), None)
+
+    wait_until(lambda: gauge("weavloader_images_in_flight") == 2, 20)
+    assert gauge("weavloader_circuit_processes", part="weaviate", state="closed") == 1
+    valkey.client.set("test:store", "away")
+    wait_until(lambda: gauge("weavloader_circuit_processes", part="weaviate", state="open") == 1, 20)
+    assert gauge("weavloader_circuit_processes", part="weaviate", state="closed") == 0
+    assert gauge("weavloader_circuit_processes", part="triton", state="open") == 0
+    valkey.client.delete("test:store")
+    settled(ledger)
+    assert gauge("weavloader_images_in_flight") == 0
+    assert gauge("weavloader_circuit_processes", part="weaviate", state="open") == 0
+
+
+def test_each_outcome_is_one_line_with_image_task_attempt_and_stage_times(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    process = worker(commands, WEAVLOADER_LOG_FORMAT="json")
+    whats = ("landed", "permanent", "skip", "transient")
+    records = queue(*(image(what) for what in whats))
+    settled(ledger)
+    assert process.stop() == 0
+    lines = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
+    told = {
+        what: [line for line in lines if line.get("image") == record.id]
+        for what, record in zip(whats, records, strict=True)
+    }
+    (landed,), (dead,), (skipped,) = told["landed"], told["permanent"], told["skip"]
+    assert (landed["event"], landed["level"], landed["tag"]) == ("image landed", "info", "[PROCESSOR]")
+    assert (landed["task_id"], landed["attempt"]) == (landed["image"], 1)
+    stages = ("fetch", "prepare", "locate", "caption", "embed_image", "embed_text", "land")
+    assert all(0 <= landed[stage] <= landed["took"] for stage in stages)
+    assert (dead["event"], dead["cause"]) == ("image is a dead letter", "not_an_image")
+    assert "fetch" in dead
+    assert "land" not in dead
+    assert (skipped["event"], skipped["reason"]) == ("image skipped", "protected")
+    events = [(line["event"], line["attempt"]) for line in told["transient"] if "attempt" in line]
+    assert events == [("image waits", 1), ("image waits", 2), ("image is a dead letter", 3)]
+    assert not [line for line in lines if "process_image_task" in line["event"]]
+
+
+def test_a_message_of_an_image_in_other_hands_is_a_line(
+    commands: Commands, queue: Queue, app: Celery, ledger: Ledger
+) -> None:
+    process = worker(commands)
+    (record,) = queue(image())
+    settled(ledger)
+    publish_records(app, [record])
+    process.says("image is not to be worked on")
+    process.says("reason=landed")

@@ -85,3 +85,15 @@ def test_nobody_tries_while_it_is_found_out_why_a_part_failed(outages: Outages, 
         with pytest.raises(PartUnavailable, match="no answer in time"):
             outages.check()
     outages.check()
+
+
+def test_an_observer_hears_of_every_change_once() -> None:
+    heard: list[tuple[str, bool]] = []
+    outages = Outages(observe=lambda part, away: heard.append((part, away)))
+    assert heard == [("triton", False), ("weaviate", False)]
+    heard.clear()
+    for _ in range(2):
+        outages.failed(AWAY)
+    for _ in range(2):
+        outages.succeeded()
+    assert heard == [("triton", True), ("triton", False)]

@@ -12,6 +12,20 @@ from tests.ledger.samples import bury, make_records, take
 DAY = 86_400
 
 
+def test_what_landed_last_is_known_newest_first(ledger: Ledger, valkey: Valkey) -> None:
+    assert ledger.recently_landed() == []
+    records = make_records(405)
+    before = time.time()
+    for record in records:
+        assert ledger.land(take(ledger, record))
+    found = ledger.recently_landed()
+    assert [image for image, _ in found[:3]] == [record.id for record in records[:-4:-1]]
+    assert len(found) == 200
+    assert all(before - 1 <= when <= time.time() + 1 for _, when in found)
+    assert len(ledger.recently_landed(5)) == 5
+    assert valkey.client.llen("weavloader:landed:recent") <= 400
+
+
 def test_what_landed_on_a_day_or_later_is_listed_and_nothing_else(ledger: Ledger, valkey: Valkey) -> None:
     landed, skipped, dead, leased, queued = make_records(5)
     ledger.record([queued])

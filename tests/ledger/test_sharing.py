@@ -167,6 +167,7 @@ def test_the_snapshot_tells_all_numbers(ledger: Ledger, valkey: Valkey) -> None:
     assert snapshot.queues == {"image_processing": 2, "data_monitoring": 0, "cleanup": 1}
     assert snapshot.dead_by_cause == {"not_found": 1}
     assert snapshot.skipped_by_reason == {"denied_node": 1}
+    assert snapshot.kept_outputs == 0
     assert snapshot.memory_bytes > 100_000
 
 

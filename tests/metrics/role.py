@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from metrics import folder, metrics
-from metrics.server import ClusterCounts, serving
+from metrics.scraped import ClusterCounts, SourceState
+from metrics.server import serving
 from records import AuditCounts, PartState
 from settings import Metrics
 
@@ -23,6 +24,10 @@ COUNTS = ClusterCounts(
     audit=AuditCounts(seen=15, pending=5, leased=4, landed=3, dead=2, skipped=1),
     dead_letters={"not_found": 1, "poison": 1},
     oldest_job_seconds=3.5,
+    pending={"queued": 3, "waiting": 1, "suspects": 1},
+    kept_outputs=1,
+    redis_bytes=1_000_000,
+    sources={"sage": SourceState(12.5, held=True)},
 )
 
 
@@ -31,7 +36,8 @@ def main() -> None:
     with ExitStack() as stack:
         if len(sys.argv) > 3:
             probes = {"redis": lambda: PartState(True, "PONG", "127.0.0.1:6379")}
-            stack.enter_context(serving(Metrics(port=int(sys.argv[3])), probes=probes, cluster=lambda: COUNTS))
+            section, folders = Metrics(port=int(sys.argv[3])), {"data": Path(sys.argv[1])}
+            stack.enter_context(serving(section, probes=probes, cluster=lambda: COUNTS, folders=folders))
         print(0, flush=True)
         for line in sys.stdin:
             name, *arguments = json.loads(line)

@@ -66,6 +66,11 @@ def everything_that_is_counted() -> None:
     metrics.store_observed("land", "success", 0.01)
     with metrics.stage("fetch"):
         pass
+    metrics.stage_observed("decode", "success", 0.01)
+    metrics.fetched("sage", 59_000)
+    metrics.image_begun()
+    metrics.lease("taken")
+    metrics.circuit("triton", True)
     metrics.dead_lettered("not_found", "permanent")
     metrics.dead_letter_thrown_away(vsn="W02F", node="", job="Pluginctl", task="sampler", camera="top")
     metrics.dead_letters_reprocessed("success", 2)
@@ -127,6 +132,11 @@ def test_metrics_of_every_process_and_of_the_cluster_are_in_one_answer(address: 
         'weavloader_ledger_images{state="pending"} 5.0',
         'weavloader_component_health{component="redis"} 1.0',
         'weavloader_celery_workers{worker_type="processor"} 1.0',
+        'weavloader_ledger_pending_images{place="suspects"} 1.0',
+        "weavloader_kept_outputs 1.0",
+        'weavloader_source_held{source="sage"} 1.0',
+        'weavloader_source_poll_age_seconds{source="sage"} 12.5',
+        'weavloader_circuit_processes{part="triton",state="open"} 1.0',
     ):
         assert wanted in lines
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from errors import ConfigurationError, PartUnavailable
-from metrics.server import ClusterCounts, Pace, Probe, serve, serving
+from metrics.scraped import ClusterCounts
+from metrics.server import Pace, Probe, serve, serving
 from records import AuditCounts, PartState
 from settings import Metrics
 from tests.fixtures.house import eventually, free_ports

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from errors import ConfigurationError
-from stack import ROLES
+from stack import ROLES, prometheus
 from stack.folders import LONGEST_SOCKET_PATH, run_folder
 from stack.parts import PARTS
 from stack.supervisor import CONFIGURATION, ask, states
@@ -51,7 +51,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(temporary: Path) -> None:
 def test_the_configuration_has_a_program_for_every_part_and_role_in_its_group() -> None:
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     parser.read(CONFIGURATION)
-    parts = {part.name for part in PARTS}
+    parts = {part.name for part in PARTS} | {prometheus.NAME}
     assert set(parser["group:parts"]["programs"].split(",")) == parts
     assert set(parser["group:roles"]["programs"].split(",")) == set(ROLES)
     programs = {name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")}
@@ -78,7 +78,10 @@ def test_plain_supervisord_runs_the_roles_and_no_part_with_the_four_documented_v
         try:
             until(lambda: states(control), 30, "answering")
             found = states(control)
-            assert {name for name, state in found.items() if state.state == "STOPPED"} == {p.name for p in PARTS}
+            assert {name for name, state in found.items() if state.state == "STOPPED"} == {
+                *(part.name for part in PARTS),
+                prometheus.NAME,
+            }
             until(
                 lambda: "CELERY_BROKER_URL" in (tmp_path / "processor.log").read_text(), 60, "the processor's message"
             )

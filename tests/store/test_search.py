@@ -152,6 +152,61 @@ async def test_near_crosses_the_180th_meridian(store: WeaviateStore):
     assert sorted(numbers(results)) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("box", "wanted"),
+    [((40, -88, 42, -87), [0]), ((9, 179, 11, -179), [1, 2]), ((9, -180, 11, 180), [1, 2]), ((-1, -1, 1, 1), [])],
+)
+async def test_a_box_is_filtered_by_its_sides(
+    store: WeaviateStore, box: tuple[float, float, float, float], wanted: list[int]
+):
+    await store.land(image(0))
+    await store.land(image(1, place=Place(10.0, 179.99)))
+    await store.land(image(2, place=Place(10.0, -179.99)))
+    await store.land(image(3, place=Place()))
+    found = await store.search("street", NOTHING, filters=SearchFilters(box=box))
+    assert sorted(numbers(found)) == wanted
+
+
+async def test_denied_nodes_and_others_than_the_only_ones_are_left_out(store: WeaviateStore):
+    for number, vsn in enumerate(["W02F", "W030", "", "W03"]):
+        await store.land(image(number, vsn=vsn, node=f"0000{number}"))
+    for filters, wanted in (
+        (SearchFilters(denied=("w02f", "00002")), [1, 3]),
+        (SearchFilters(only=("W03", "00001")), [1, 3]),
+        (SearchFilters(only=("W03", "W030"), denied=("w03",)), [1]),
+    ):
+        assert sorted(numbers(await store.search("street", NOTHING, filters=filters))) == wanted
+        assert sorted(numbers(await store.similar(NOTHING, filters=filters))) == wanted
+
+
+async def test_a_hit_tells_what_each_half_gave(store: WeaviateStore):
+    for number in range(10):
+        await store.land(image(number, caption="rocket" if number in (3, 7) else "street"))
+    best = (await store.search_hits("rocket", direction(7), 0.3, SearchFilters(), 5, vectors=True))[0]
+    assert (best.keyword_score, best.vector_score) == (pytest.approx(0.7, abs=0.01), pytest.approx(0.3, abs=0.01))
+    assert best.vector is not None
+    assert float(best.vector @ direction(7)) == pytest.approx(1, abs=0.01)
+    plain = (await store.search_hits("rocket", direction(7), 0.0, SearchFilters(), 1))[0]
+    assert (plain.keyword_score, plain.vector_score, plain.vector) == (pytest.approx(1), 0.0, None)
+
+
+async def test_hits_of_ids_come_in_their_order(store: WeaviateStore):
+    for number in range(3):
+        await store.land(image(number))
+    ids = [image(number).record.id for number in (2, 0)]
+    assert numbers([hit.result for hit in await store.hits([ids[0].upper(), "none", str(uuid.uuid4()), *ids])]) == [
+        2,
+        0,
+    ]
+    assert await store.hits([]) == []
+
+
+async def test_a_thumbnail_comes_with_its_node(store: WeaviateStore):
+    await store.land(image(1))
+    assert await store.thumbnail(image(1).record.id) == (b"\xff\xd8 a thumbnail", "W02F", "000048b02d15bdc2")
+    assert await store.thumbnail(str(uuid.uuid4())) is None
+
+
 async def test_filters_add_up(store: WeaviateStore):
     for number in range(8):
         await store.land(image(number, vsn="W02F" if number % 2 else "W030", place=Place(number / 10, 0.0)))

@@ -1,0 +1,93 @@
+"""What is computed when somebody looks: this host's processes and disks, the parts' canaries, and what all hosts share.
+
+None of it reaches a part itself: the answers are handed in.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from metrics import catalog, folder
+from records import AuditCounts, PartState
+from settings import PROJECT_ROOT
+
+Values = dict[catalog.Metric, dict[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What the last round of polling said of a source; ``poll_age`` is in seconds."""
+
+    poll_age: float
+    failed: bool = False
+    held: bool = False
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCounts:
+    """What all hosts share, read from Redis with a few cheap calls (never a scan)."""
+
+    queues: Mapping[str, int]
+    audit: AuditCounts
+    dead_letters: Mapping[str, int]
+    oldest_job_seconds: float
+    #: Where pending images are: queued, waiting, suspects.
+    pending: Mapping[str, int] = field(default_factory=dict)
+    kept_outputs: int = 0
+    redis_bytes: int = 0
+    sources: Mapping[str, SourceState] = field(default_factory=dict)
+
+
+def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:
+    """Living processes by role, their memory, and how full the disks are on which these folders are (or will be)."""
+    roles = folder.roles(place) if place else {}
+    return {
+        catalog.CELERY_WORKERS: {(role,): len(roles[role]) for role in catalog.WORKERS if role in roles},
+        catalog.MEMORY: {(role,): sum(map(folder.resident_bytes, pids)) for role, pids in roles.items()},
+        catalog.DISK_USED: {(name,): _used(path) for name, path in folders.items()},
+        catalog.BUILD: {(version(), platform.python_version()): 1.0},
+    }
+
+
+def of_parts(states: Mapping[str, PartState]) -> Values:
+    """Which parts answer."""
+    return {catalog.COMPONENT_HEALTH: {(name,): float(state.ok) for name, state in states.items()}}
+
+
+def of_cluster(counts: ClusterCounts) -> Values:
+    """Queues, ledger, dead letters and sources."""
+    states = {name: count for name, count in counts.audit.to_json().items() if name != "difference"}
+    return {
+        catalog.QUEUE_SIZE: {(name,): size for name, size in counts.queues.items()},
+        catalog.DLQ_SIZE: {(): sum(counts.dead_letters.values())},
+        catalog.DEAD_LETTERS: {(cause,): count for cause, count in counts.dead_letters.items()},
+        catalog.LEDGER_IMAGES: {(state,): count for state, count in states.items()},
+        catalog.PENDING_IMAGES: {(where,): count for where, count in counts.pending.items()},
+        catalog.KEPT_OUTPUTS: {(): counts.kept_outputs},
+        catalog.REDIS_MEMORY: {(): counts.redis_bytes},
+        catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
+        catalog.SOURCE_POLL_AGE: {(name,): source.poll_age for name, source in counts.sources.items()},
+        catalog.SOURCE_FAILED: {(name,): source.failed for name, source in counts.sources.items()},
+        catalog.SOURCE_HELD: {(name,): source.held for name, source in counts.sources.items()},
+        catalog.SOURCE_PAUSED: {(name,): source.paused for name, source in counts.sources.items()},
+    }
+
+
+@cache
+def version() -> str:
+    """The product's version."""
+    return str(tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
+
+
+def _used(path: Path) -> float:
+    """The share of all of the disk, with what is kept back for root, as Weaviate counts it."""
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    usage = shutil.disk_usage(there)
+    return usage.used / (usage.total or 1)

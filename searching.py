@@ -1,0 +1,222 @@
+"""The use case of finding: a text, a stored picture or a picture file becomes a vector, and the store answers.
+
+The command line, the page, its API and the tools for language models all ask through here, so that they find the same
+and none of them shows a denied node.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from errors import NotFound, PermanentError, UsageError
+from records import Hit, ImageRecord, SearchFilters, Vector
+from settings import Settings
+
+if TYPE_CHECKING:
+    from client import StoreObserver, WeaviateStore
+    from inference import ImagePreparer, ModelObserver, TritonConnection
+    from processing import Embedder
+
+DEFAULT_ALPHA = 0.4
+DEFAULT_LIMIT = 25
+MAX_LIMIT = 1000
+#: Longest text of a query, in characters: an embedder reads some dozens of words of it.
+LONGEST_QUERY = 2000
+NO_FILTERS = SearchFilters()
+
+# Half of the earth's circumference: nothing is farther away.
+_FARTHEST_KM = 20040
+
+
+class Finder:
+    """Finds pictures over connections that are kept. It belongs to the event loop in which it is first used.
+
+    Making it costs nothing. Its methods raise ``PartUnavailable`` and ``TransientError`` as the adapters do. Nodes of
+    UNALLOWED_NODES are never found.
+    """
+
+    def __init__(
+        self, settings: Settings, observe_store: StoreObserver | None = None, observe_model: ModelObserver | None = None
+    ) -> None:
+        self._settings = settings
+        self._observe_store, self._observe_model = observe_store, observe_model
+        self._denied = settings.sage.unallowed_nodes
+        self._opened_store: WeaviateStore | None = None
+        self._connection: TritonConnection | None = None
+        self._opened_embedder: Embedder | None = None
+        self._preparer: ImagePreparer | None = None
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._preparer is not None:
+            self._preparer.close()
+        if self._opened_store is not None:
+            await self._opened_store.close()
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def search(
+        self,
+        query: str,
+        *,
+        alpha: float = DEFAULT_ALPHA,
+        limit: int = DEFAULT_LIMIT,
+        filters: SearchFilters = NO_FILTERS,
+        vectors: bool = False,
+    ) -> list[Hit]:
+        """Hybrid search for a text. Raises ``UsageError`` for an empty one."""
+        if not query.strip():
+            raise UsageError("the query is empty: say what the picture should show")
+        vector = await self._embedder.embed_text(query)
+        return await self._store.search_hits(query, vector, alpha, self.allowed(filters), limit, vectors=vectors)
+
+    async def similar(
+        self,
+        vector: Vector,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        filters: SearchFilters = NO_FILTERS,
+        exclude: str | None = None,
+        vectors: bool = False,
+    ) -> list[Hit]:
+        """The pictures nearest to a vector; the score is the cosine similarity."""
+        return await self._store.similar_hits(vector, self.allowed(filters), limit, exclude, vectors=vectors)
+
+    async def vector_of(self, id: str, filters: SearchFilters = NO_FILTERS) -> Vector:
+        """float32[D] of a stored picture. Raises ``NotFound`` where there is none that may be shown."""
+        vector = await self._store.vector_of((await self.image(id, filters)).result.id)
+        if vector is None:
+            raise NotFound(f"the image {id} has no vector: `audit --deep --repair` lands it again")
+        return vector
+
+    async def embed_picture(self, data: bytes) -> Vector:
+        """float32[D] of a picture file's bytes. Raises ``PermanentError`` for what is no picture."""
+        from inference import ImagePreparer
+
+        if self._preparer is None:
+            self._preparer = ImagePreparer(self._settings.fetch, threads=1)
+        picture = await self._preparer.prepare(data)
+        return await self._embedder.embed_image(picture)
+
+    async def image(self, id: str, filters: SearchFilters = NO_FILTERS) -> Hit:
+        """One picture. Raises ``NotFound`` where there is none that may be shown."""
+        found = await self._store.get_hit(id)
+        if found is None or not self.allowed(filters).shows(found.result.vsn, found.result.node):
+            raise NotFound(f"there is no image {id} in the store")
+        return found
+
+    async def images(self, ids: list[str], filters: SearchFilters = NO_FILTERS) -> list[Hit]:
+        """Those of the pictures that there are and that may be shown, in the given order."""
+        allowed = self.allowed(filters)
+        return [hit for hit in await self._store.hits(ids) if allowed.shows(hit.result.vsn, hit.result.node)]
+
+    async def record(self, id: str, filters: SearchFilters = NO_FILTERS) -> ImageRecord:
+        """The record that a picture was made of. Raises ``NotFound`` where none may be shown, or the object is too old
+        to tell.
+        """
+        own = (await self.image(id, filters)).result.id
+        found = await self._store.records([own])
+        if own not in found:
+            raise NotFound(f"the image {id} does not tell where it came from")
+        return found[own]
+
+    async def thumbnail(self, id: str, filters: SearchFilters = NO_FILTERS) -> bytes:
+        """A picture's thumbnail, JPEG. Raises ``NotFound`` where there is none that may be shown."""
+        found = await self._store.thumbnail(id)
+        if found is None or not self.allowed(filters).shows(*found[1:]):
+            raise NotFound(f"there is no thumbnail of an image {id} in the store")
+        return found[0]
+
+    def allowed(self, filters: SearchFilters) -> SearchFilters:
+        """The filters without the denied nodes."""
+        return replace(filters, denied=(*filters.denied, *self._denied))
+
+    @property
+    def _store(self) -> WeaviateStore:
+        from client import WeaviateStore
+
+        if self._opened_store is None:
+            self._opened_store = WeaviateStore(self._settings.weaviate, self._observe_store)
+        return self._opened_store
+
+    @property
+    def _embedder(self) -> Embedder:
+        from inference import TritonConnection, open_embedder
+
+        if self._opened_embedder is None:
+            self._connection = TritonConnection(self._settings.triton, self._observe_model)
+            self._opened_embedder = open_embedder(self._settings.triton, self._connection)
+        return self._opened_embedder
+
+
+def load_adapters() -> None:
+    """Import what a first search would import; it takes most of a second."""
+    import client
+    import inference
+
+    assert client.WeaviateStore is not None
+    assert inference.open_embedder is not None
+
+
+def parse_id(text: str) -> str:
+    """An image's id in its usual form. Raises ``ValueError`` for another text."""
+    return str(uuid.UUID(text))
+
+
+def parse_moment(text: str) -> datetime:
+    """A time in UTC: RFC 3339, a date, or an age like 90m, 24h or 7d. Without a zone it is UTC.
+
+    Raises ``ValueError`` with the reason.
+    """
+    if age := re.fullmatch(r"(\d{1,9})([smhd])", text):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[age[2]]
+        try:
+            return datetime.now(UTC) - timedelta(**{unit: int(age[1])})
+        except OverflowError:
+            raise ValueError(f"{text!r} is longer ago than there are dates") from None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a time (2026-05-01T12:00:00Z), a date nor an age (24h, 7d)") from None
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is out of the range of dates") from None
+
+
+def parse_near(text: str) -> tuple[float, float, float]:
+    """LAT,LON,KM: a circle on the earth, degrees and kilometres. Raises ``ValueError`` with the reason."""
+    try:
+        latitude, longitude, kilometres = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not LAT,LON,KM, for example 41.88,-87.62,5") from None
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < kilometres <= _FARTHEST_KM):
+        raise ValueError(f"{text!r}: latitude is -90 to 90, longitude -180 to 180, the radius above 0 km")
+    return latitude, longitude, kilometres
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """SOUTH,WEST,NORTH,EAST in degrees; west above east crosses the 180th meridian. Raises ``ValueError``."""
+    try:
+        south, west, north, east = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not SOUTH,WEST,NORTH,EAST, for example 41.8,-87.7,41.9,-87.6") from None
+    if not (-90 <= south <= north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+        raise ValueError(f"{text!r}: south is below north, latitudes are -90 to 90, longitudes -180 to 180")
+    return south, west, north, east
+
+
+def check_range(filters: SearchFilters) -> SearchFilters:
+    """The filters. Raises ``UsageError`` when the range ends before it begins."""
+    if filters.since and filters.until and filters.until < filters.since:
+        raise UsageError(f"until ({filters.until:%Y-%m-%dT%H:%M:%SZ}) is before since: turn them round")
+    return filters
+
+
+def no_picture(name: str, error: PermanentError) -> PermanentError:
+    """The error, naming the picture that is none."""
+    return PermanentError(f"{name}: {error}", cause=error.cause)

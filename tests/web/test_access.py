@@ -1,0 +1,142 @@
+"""Tokens, roles, rates and where the page listens."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from errors import ConfigurationError
+from sections import Web
+from settings import Settings, Weaviate
+from tests.fixtures.redis import free_port
+from tests.web.conftest import Open
+from web.access import Access, Role, is_loopback
+from web.limits import Rates
+from web.serving import serving
+
+READ, ADMIN = "a reader's word", "the admin's wörd"
+
+
+def bearer(token: str) -> dict[str, bytes]:
+    return {"Authorization": f"Bearer {token}".encode()}
+
+
+def test_on_loopback_reading_needs_no_token_and_changing_is_off(page: httpx.Client) -> None:
+    assert page.get("/api/status").status_code == 200
+    answer = page.post("/api/dead-letters/discard", json={"ids": ["1"]})
+    assert answer.status_code == 403
+    assert "WEAVLOADER_WEB_ADMIN_TOKEN" in answer.json()["error"]
+
+
+def test_with_a_read_token_everything_needs_one(open_page: Open) -> None:
+    page = open_page(read_token=READ)
+    for path in ("/api/search?q=a", "/api/similar", "/api/images/1", "/api/images/1/thumbnail", "/api/status"):
+        answer = page.get(path)
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert page.get("/api/dead-letters").status_code == 401
+    assert page.get("/api/dead-letters", headers=bearer("a reader's wor")).status_code == 401
+    assert page.get("/api/dead-letters", headers=bearer(READ)).status_code == 200
+    assert page.get("/health").status_code == 200
+
+
+def test_changing_needs_the_admins_token(open_page: Open) -> None:
+    page = open_page(read_token=READ, admin_token=ADMIN)
+    for path in ("/api/dead-letters/discard", "/api/dead-letters/replay"):
+        assert page.post(path, json={"ids": ["1"]}).status_code == 401
+        assert page.post(path, json={"ids": ["1"]}, headers=bearer(READ)).status_code == 403
+        assert page.post(path, json={"ids": ["1"]}, headers=bearer(ADMIN)).json()["missing"] == ["1"]
+
+
+def test_a_wrong_token_opens_nothing_even_where_all_is_open(page: httpx.Client) -> None:
+    assert page.get("/api/status", headers=bearer("guessed")).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["", " ", "a reader's word ", "A READER'S WORD", READ + "x", READ[:-1]])
+def test_only_the_whole_token_is_the_token(token: str) -> None:
+    access = Access(Web(read_token=READ))
+    assert access.role_of_token(token) is Role.NOBODY
+    assert access.role_of_token(READ) is Role.READ
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "weavloader.example.org"])
+def test_without_a_token_it_does_not_listen_beyond_loopback(host: str) -> None:
+    settings = Settings(weaviate=Weaviate(host="127.0.0.1"), web=Web(host=host, port=free_port()))
+    with (
+        pytest.raises(ConfigurationError, match=r"not loopback.*WEAVLOADER_WEB_READ_TOKEN"),
+        serving(settings, dict),
+    ):
+        pass
+
+
+def test_with_the_admins_token_alone_it_listens_everywhere_and_reading_needs_it() -> None:
+    settings = Settings(
+        weaviate=Weaviate(host="127.0.0.1"), web=Web(host="0.0.0.0", port=free_port(), admin_token=ADMIN)
+    )
+    with serving(settings, dict):
+        address = f"http://127.0.0.1:{settings.web.port}"
+        assert httpx.get(f"{address}/api/status", trust_env=False).status_code == 401
+        assert httpx.get(f"{address}/api/status", headers=bearer(ADMIN), trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "localhost"])
+def test_loopback_has_several_names(host: str) -> None:
+    assert is_loopback(host)
+
+
+def test_a_taken_port_is_named() -> None:
+    settings = Settings(weaviate=Weaviate(host="127.0.0.1"), web=Web(port=free_port()))
+    with (
+        serving(settings, dict),
+        pytest.raises(ConfigurationError, match="WEAVLOADER_WEB_PORT"),
+        serving(settings, dict),
+    ):
+        pass
+
+
+def test_another_sites_name_for_this_host_reads_nothing(page: httpx.Client) -> None:
+    answer = page.get("/api/status", headers={"Host": f"evil.example.org:{page.base_url.port}"})
+    assert answer.status_code == 421
+    assert page.get("/api/status", headers={"Host": "[::1"}).status_code in (400, 421)
+    assert page.get("/api/status", headers={"Host": f"localhost:{page.base_url.port}"}).status_code == 200
+
+
+def test_another_sites_page_changes_nothing(open_page: Open) -> None:
+    page = open_page(admin_token=ADMIN)
+    for headers in ({"Origin": "https://evil.example.org"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+        answer = page.post("/api/dead-letters/replay", json={"ids": ["1"]}, headers={**bearer(ADMIN), **headers})
+        assert answer.status_code == 403, headers
+
+
+def test_a_client_that_asks_too_often_has_to_wait(open_page: Open) -> None:
+    page = open_page(rate=3)
+    statuses = [page.get("/api/dead-letters").status_code for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    answer = page.get("/api/dead-letters", headers=bearer("another guess"))
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["retry-after"]) <= 21
+    assert page.get("/health").status_code == 200
+
+
+def test_rates_refill_with_time() -> None:
+    rates, now = Rates(60), time.monotonic()
+    assert [rates.wait("me", 30, now) for _ in range(2)] == [0, 0]
+    assert rates.wait("me", 1, now) == pytest.approx(1)
+    assert rates.wait("you", 1, now) == 0
+    assert rates.wait("me", 1, now + 1.01) == 0
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(page: httpx.Client) -> None:
+    headers = page.get("/api/status").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "server" not in headers
+
+
+def test_two_roles_have_two_tokens() -> None:
+    from settings import load
+
+    with pytest.raises(ConfigurationError, match="WEAVLOADER_WEB_ADMIN_TOKEN"):
+        load({"WEAVLOADER_WEB_READ_TOKEN": "same", "WEAVLOADER_WEB_ADMIN_TOKEN": "same"})

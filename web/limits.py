@@ -1,0 +1,166 @@
+"""What every request has to pass before anything is done for it: its host, its origin, its rate and its size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections import OrderedDict
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from settings import Web
+from web.access import Access, Role, bearer, is_loopback
+
+#: Largest body of a request that uploads nothing, and what a form adds to an uploaded picture, in bytes.
+SMALL_BODY = 2**18
+FORM_EXTRA = 2**16
+#: Clients whose rate is remembered.
+MOST_CLIENTS = 10_000
+#: What a request takes of its client's rate where that is not 1: a page of results has dozens of thumbnails.
+THUMBNAIL_COST = 0.02
+LOGIN_COST = 20.0
+_UPLOADS = ("/api/similar", "/similar")
+_FREE = ("/static/", "/health")
+
+_SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Rates:
+    """A bucket of tokens a client (Turner's leaky bucket as a meter): a minute's worth at once, then as they refill."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._most = float(per_minute)
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, client: str, cost: float, now: float) -> float:
+        """Take the cost, or say how many seconds are to be waited until it may be taken (0: it was)."""
+        left, then = self._left.pop(client, (self._most, now))
+        left = min(self._most, left + (now - then) * self._most / 60)
+        taken = left >= min(cost, self._most)
+        self._left[client] = (left - cost if taken else left, now)
+        if len(self._left) > MOST_CLIENTS:
+            self._left.popitem(last=False)
+        return 0.0 if taken else (cost - left) * 60 / self._most
+
+
+class Limits:
+    """ASGI middleware, outside of everything else."""
+
+    def __init__(self, app: ASGIApp, section: Web, access: Access) -> None:
+        self._app = app
+        self._access = access
+        self._upload = section.upload_bytes + FORM_EXTRA
+        self._rates = Rates(section.rate)
+        self._host = section.host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        most = self._upload if scope["path"] in _UPLOADS else SMALL_BODY
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > most:
+            await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
+            return
+        await self._counted(scope, receive, send, most)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        """Hand the request on; one whose body turns out larger than it may be is answered 413."""
+        size, over = 0, False
+
+        async def counting() -> Message:
+            nonlocal size, over
+            message = await receive()
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                if size > most:
+                    over = True
+                    return {"type": "http.disconnect"}
+            return message
+
+        answered = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal answered
+            if over:
+                if not answered:
+                    answered = True
+                    await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
+                return
+            if message["type"] == "http.response.start":
+                answered = True
+                found = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    found.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, counting, guarded)
+        if over and not answered:
+            await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, str, dict[str, str]] | None:
+        host = headers.get("host", "")
+        if self._access.open and not self._is_own(host):
+            # A page elsewhere whose name is made to point here must not read what is open on loopback.
+            why = f"the host {host[:100]!r} is not this server's: ask for it by 127.0.0.1, or set a token"
+            return 421, why, "host_not_allowed", {}
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not _same_origin(headers, host):
+            return 403, "the request comes from another site's page", "forbidden", {}
+        path = scope["path"]
+        if not path.startswith(_FREE):
+            client = self._client(scope, headers)
+            cost = THUMBNAIL_COST if path.endswith("/thumbnail") else LOGIN_COST if path == "/login" else 1.0
+            if seconds := self._rates.wait(client, cost, time.monotonic()):
+                after = {"Retry-After": str(math.ceil(seconds))}
+                why = f"too many requests (WEAVLOADER_WEB_RATE): wait {math.ceil(seconds)} s"
+                return 429, why, "too_many_requests", after
+        return None
+
+    def _client(self, scope: Scope, headers: Headers) -> str:
+        """Who counts as one client: the holder of a token, else an address. Guessing tokens makes no new client."""
+        token = bearer(headers)
+        if token and self._access.role_of_token(token) is not Role.NOBODY:
+            return hashlib.sha256(token.encode()).hexdigest()
+        return str((scope.get("client") or ("", 0))[0])
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return name is not None and (name == self._host or is_loopback(name))
+
+
+def _same_origin(headers: Headers, host: str) -> bool:
+    """Whether a browser says nothing against the request; programs say nothing at all."""
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2] == host
+
+
+async def _answer(send: Send, status: int, error: str, cause: str, headers: dict[str, str] | None = None) -> None:
+    body = json.dumps({"error": error, "cause": cause}).encode()
+    raw = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    raw |= headers or {}
+    start = [(name.lower().encode(), value.encode()) for name, value in raw.items()]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,61 @@
+"""Pages made of templates: what all of them show, and how they show it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from web.access import Role
+from web.arranging import parts
+from web.services import base_of, services_of
+
+FOLDER = Path(__file__).parent
+
+_environment = Environment(
+    loader=FileSystemLoader(FOLDER / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def _safe_link(url: str) -> str:
+    """The URL where following it is harmless, else ''."""
+    try:
+        return url if urlsplit(url).scheme in ("http", "https") else ""
+    except ValueError:
+        return ""
+
+
+def _moment(seconds: float) -> str:
+    """A time in seconds since the epoch, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+_environment.filters["parts"] = parts
+_environment.filters["safe_link"] = _safe_link
+_environment.filters["moment"] = _moment
+_environment.filters["query"] = lambda values: urlencode({name: value for name, value in values.items() if value})
+
+
+def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
+    """The page. Nothing of it is kept by what lies between, and only the visitor's own browser may."""
+    services = services_of(request)
+    common = {
+        "base": base_of(request),
+        "path": request.url.path,
+        "csrf": "",
+        "is_admin": False,
+        "originals": services.settings.web.originals,
+    }
+    if visitor := values.pop("visitor", None):
+        common |= {"csrf": visitor.csrf, "is_admin": visitor.role is Role.ADMIN}
+    text = _environment.get_template(template).render({**common, **values})
+    return HTMLResponse(text, status, {"Cache-Control": "private, no-store"})

@@ -1,0 +1,48 @@
+// The pages are whole without this: it shows the slider's value, and "/" leads to the search box.
+"use strict";
+
+const slider = document.getElementById("alpha");
+const value = document.getElementById("alpha-value");
+if (slider && value) {
+  slider.addEventListener("input", () => { value.textContent = slider.value; });
+}
+
+// The live page: what it shows is asked for again every few seconds, until it is told to pause.
+const live = document.getElementById("live");
+if (live) {
+  const button = document.createElement("button");
+  let paused = false;
+  button.type = "button";
+  button.textContent = "Pause";
+  button.addEventListener("click", () => {
+    paused = !paused;
+    button.textContent = paused ? "Go on" : "Pause";
+  });
+  live.before(button);
+  setInterval(async () => {
+    if (paused || document.hidden || live.contains(document.activeElement)) { return; }
+    try {
+      const answer = await fetch(live.dataset.source);
+      if (answer.ok) { live.innerHTML = await answer.text(); }
+    } catch { /* the server is away: what is shown stays, and it is asked again */ }
+  }, 3000);
+}
+
+// The dead letters: choose all that are shown.
+const all = document.getElementById("all");
+if (all) {
+  all.closest(".script").hidden = false;
+  all.addEventListener("change", () => {
+    for (const one of document.querySelectorAll("input[name=ids]")) { one.checked = all.checked; }
+  });
+}
+
+const box = document.getElementById("q");
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea");
+  if (box && event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    box.focus();
+    box.select();
+  }
+});

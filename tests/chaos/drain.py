@@ -23,8 +23,6 @@ from tests.chaos.world import World
 
 WORKERS = 2
 FILLERS = 2
-#: Seconds between two kills, at least and at most.
-BETWEEN_KILLS = (2.0, 4.0)
 _AT_ONCE = 1000
 _PROCESSOR = "import tests.chaos.drain_app; from job_system import roles; roles.run_processor()"
 
@@ -74,20 +72,22 @@ class Drain:
         """Start one processor more."""
         self._world.start("processor", sys.executable, "-c", _PROCESSOR)
 
-    def until(self, landed: int, *, kills: bool, seconds: float) -> float:
-        """Work until so many images have landed, killing a processor every few seconds; the seconds that it took."""
+    def until(self, landed: int, *, kills: tuple[float, float] | None, seconds: float) -> float:
+        """Work until so many images have landed; the seconds that it took. ``kills`` are the fewest and the most seconds
+        between two SIGKILLs of a processor.
+        """
         began, world = time.monotonic(), self._world
         for _ in range(WORKERS):
             self.work()
-        next_kill = began + (self._random.uniform(*BETWEEN_KILLS) if kills else seconds)
+        next_kill = began + (self._random.uniform(*kills) if kills else seconds)
 
         def enough() -> bool:
             nonlocal next_kill
             if world.landed() >= landed:
                 return True
-            if time.monotonic() > next_kill:
+            if kills and time.monotonic() > next_kill:
                 self._kill()
-                next_kill = time.monotonic() + self._random.uniform(*BETWEEN_KILLS)
+                next_kill = time.monotonic() + self._random.uniform(*kills)
             return False
 
         world.wait(enough, seconds, f"{landed} landed")

@@ -41,5 +41,5 @@ def whole(world: World) -> None:
 
 @case("drain_whole_under_kills", long=True)
 def whole_under_kills(world: World) -> None:
-    """All of 100,000 queued jobs land, a worker is killed every ten seconds (models and store are quick stand-ins)."""
+    """The same, and a worker is killed every ten seconds."""
     drained(world, JOBS, kills=NOW_AND_THEN, seconds=HOURS)

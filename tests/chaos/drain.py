@@ -73,7 +73,7 @@ class Drain:
         self._world.start("processor", sys.executable, "-c", _PROCESSOR)
 
     def until(self, landed: int, *, kills: tuple[float, float] | None, seconds: float) -> float:
-        """Work until so many images have landed; the seconds that it took. ``kills`` are the fewest and the most seconds
+        """Work until so many images have landed; the seconds that it took. ``kills`` are fewest and most seconds
         between two SIGKILLs of a processor.
         """
         began, world = time.monotonic(), self._world

@@ -188,6 +188,7 @@ class Ledger:
             self._jobs.lost_after,
             health.IMAGE_QUEUE,
             max(self._jobs.retry_cap, self._jobs.pause) + self._jobs.lease,
+            self._jobs.lease + 2 * max(self._jobs.sweep, 1.0),
         )
         return unpairs(flat)
 

@@ -1,5 +1,5 @@
 -- ARGV: now ('' for the server's time), most images, lease in seconds, seconds after which a message counts as lost,
--- name of the broker's list, most seconds that an image waits
+-- name of the broker's list, most seconds that an image waits, seconds without a sweep that say that none was possible
 -- Returns id, record, id, record, … of the images whose message must be published (again). All of them are queued now,
 -- with this time, so that no other sweep returns them too. Images of holders that died are set apart instead.
 local at = tonumber(ARGV[1]) or clock()
@@ -46,7 +46,7 @@ local uptime = tonumber(call('INFO', 'server'):match('uptime_in_seconds:(%d+)'))
 local waits = call('EXISTS', gap) == 1
 if ARGV[1] == '' then
   -- pcall: a server that is full must not keep a sweep from what frees memory
-  if at - tonumber(call('GET', swept) or at) > lease then
+  if at - tonumber(call('GET', swept) or at) > tonumber(ARGV[7]) then
     waits = true
     redis.pcall('SET', gap, 1, 'PX', math.ceil(lease * 1000))
   end

@@ -66,7 +66,7 @@ def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
         lease = take(ledger, make_record(0))
     with running_valkey(tmp_path, port=first.port) as second:
         second.client.zadd("weavloader:leased", {lease.id: 1})
-        with Ledger(Jobs(broker_url=second.url)) as ledger:
+        with Ledger(Jobs(broker_url=second.url, lease=20)) as ledger:
             assert ledger.sweep() == []
             assert ledger.renew([lease]) == []
             ledger.sweep(now=time.time() + 14)
@@ -77,16 +77,28 @@ def test_owners_may_renew_after_the_server_was_down(tmp_path: Path) -> None:
 
 def test_owners_may_renew_after_a_time_in_which_nobody_could_write(valkey: Valkey) -> None:
     """A server that was full or read-only, or whose clock jumped, let nobody renew; nobody swept either."""
-    with Ledger(Jobs(broker_url=valkey.url, lease=1)) as ledger:
+    with Ledger(Jobs(broker_url=valkey.url, lease=1, sweep=1)) as ledger:
         wait_until(lambda: valkey.client.info("server")["uptime_in_seconds"] > 1)
         lease = take(ledger, make_record(0))
         ledger.sweep()
-        valkey.client.set("weavloader:swept", time.time() - 2)
+        valkey.client.set("weavloader:swept", time.time() - 4)
         valkey.client.zadd("weavloader:leased", {lease.id: 1})
         ledger.sweep()
         assert ledger.renew([lease]) == []
         valkey.client.zadd("weavloader:leased", {lease.id: 1})
         wait_until(lambda: ledger.sweep() or ledger.snapshot().suspects == 1, 5)
+
+
+def test_sweeps_that_are_as_seldom_as_they_may_be_find_the_dead(valkey: Valkey) -> None:
+    """A lease may be as short as the time between two sweeps."""
+    with Ledger(Jobs(broker_url=valkey.url, lease=1, sweep=1)) as ledger:
+        wait_until(lambda: valkey.client.info("server")["uptime_in_seconds"] > 1)
+        lease = take(ledger, make_record(0))
+        ledger.sweep()
+        valkey.client.set("weavloader:swept", time.time() - 1.5)
+        valkey.client.zadd("weavloader:leased", {lease.id: 1})
+        ledger.sweep()
+        assert ledger.snapshot().suspects == 1
 
 
 def test_a_full_server_does_not_keep_a_sweep_from_what_ends(valkey: Valkey) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference import clip, colbert, florence, vectors, vlm
+from inference.border import SDK_ERRORS, decode, encode, translate
 from inference.captions import refuse_error_text
-from inference.connection import SDK_ERRORS, decode, encode, translate
 from inference.contract import Array, Contract, single, text_of
 from inference.images import Pixels
 from inference.model_config import FUSION_IMAGE_WEIGHT, VLM_PROMPT

@@ -12,7 +12,7 @@ from PIL import Image
 
 from errors import ConfigurationError, PartDied, PartUnavailable, TransientError, UsageError
 from inference import ColbertEncoder, TritonConnection, open_captioner, open_embedder, required_models
-from inference.connection import WrongModel
+from inference.border import WrongModel
 from inference.images import prepare
 from inference.model_config import LONGEST_SIDE, VLM_PROMPT, prompt_version
 from settings import Triton

@@ -20,7 +20,7 @@ import tritonclient.utils
 
 from errors import ConfigurationError, PartDied, PartUnavailable, TransientError
 from inference import TritonConnection, canary, contract_state, open_captioner, open_embedder, quick_again
-from inference.connection import SDK_ERRORS, STATUS_MEANING, translate
+from inference.border import SDK_ERRORS, STATUS_MEANING, translate
 from inference.contract import bad_answer
 from inference.vectors import VectorReader, fuse
 from records import PartState

@@ -11,7 +11,7 @@ import tritonclient.grpc.aio as triton_aio
 
 from errors import PartUnavailable, TransientError
 from inference import TritonConnection, open_captioner, open_embedder
-from inference.connection import ModelAbsent, translate
+from inference.border import ModelAbsent, translate
 from settings import Triton
 from stack.triton import TritonInstallation
 from tests.fixtures.triton import CONTRACT_MODELS, triton_on_free_ports

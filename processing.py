@@ -62,8 +62,8 @@ class Embedder(Protocol):
     async def embed_text(self, text: str) -> Vector:
         """float32[D], of unit length. Raises ``TransientError`` or ``PartUnavailable``."""
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
-        """One vector of unit length from the picture's and its caption's."""
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
+        """One vector of unit length from the picture's and its caption's, which weighs 0 to 1."""
 
 
 class Store(Protocol):
@@ -78,7 +78,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Ports:
-    """What the use case reaches the outside through."""
+    """What the use case reaches the outside through. ``text_share`` is the caption's weight in an image's vector; with
+    0 the caption is not embedded.
+    """
 
     fetcher: Fetcher
     places: PlaceFinder
@@ -86,6 +88,7 @@ class Ports:
     captioner: Captioner
     embedder: Embedder
     store: Store
+    text_share: float = 0.3
 
 
 async def process_image(record: ImageRecord, ports: Ports, outputs: Outputs) -> None:
@@ -98,13 +101,16 @@ async def process_image(record: ImageRecord, ports: Ports, outputs: Outputs) -> 
     sight, caption, image_vector = outputs.sight, outputs.caption, outputs.image_vector
     if sight is None or caption is None or image_vector is None:
         sight, caption, image_vector = await _look(record, ports, outputs)
-    text_vector = await _text_embedded(caption.value, ports.embedder, outputs)
+    vector = image_vector.value
+    if ports.text_share:
+        text_vector = await _text_embedded(caption.value, ports.embedder, outputs)
+        vector = ports.embedder.fuse(vector, text_vector.value, ports.text_share)
     await ports.store.land(
         IndexedImage(
             record=record,
             place=sight.place,
             caption=caption.value,
-            vector=ports.embedder.fuse(image_vector.value, text_vector.value),
+            vector=vector,
             thumbnail=sight.thumbnail,
             content_hash=sight.content_hash,
             width=sight.width,

@@ -190,7 +190,7 @@ class Picture:
     """A checked image: the original bytes and what was made of them once, for all models.
 
     ``width`` and ``height`` are in pixels, upright (EXIF orientation applied); ``jpeg`` is an RGB JPEG of longest side
-    512 (never enlarged), upright; ``content_hash`` is the SHA-256 of ``data`` in hex.
+    448 to 512 (never enlarged), upright; ``content_hash`` is the SHA-256 of ``data`` in hex.
     """
 
     data: bytes

@@ -37,6 +37,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Few = Annotated[int, Field(ge=0)]
 Delays = Annotated[tuple[Seconds, ...], BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -143,6 +144,9 @@ class Jobs(Section):
     )
     redis_port: Port = setting(6379, "WEAVLOADER_REDIS_PORT", "port of the embedded Valkey")
     in_flight: Count = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
+    task_events: bool = setting(
+        True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.6 CPU-ms an image)"
+    )
     prepare_threads: Count = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
     timeout: Limit = setting(600, "WEAVLOADER_JOB_TIMEOUT", "seconds that one attempt at an image may take")
     retry_delays: Delays = setting(
@@ -215,6 +219,11 @@ class Triton(Section):
         "light_embedder",
         "WEAVLOADER_EMBEDDER",
         "model that embeds: light_embedder, clip or align",
+    )
+    text_share: Share = setting(
+        0.3,
+        "WEAVLOADER_TEXT_SHARE",
+        "weight of the caption's embedding in an image's vector, 0 to 1 (0: the caption is not embedded)",
     )
     timeout: Limit = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
     repository: Folder = setting(

@@ -42,7 +42,7 @@ class _Nothing:
     async def embed_text(self, text: str) -> Vector:
         return _VECTOR
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
         return image
 
     async def land(self, image: IndexedImage) -> None:

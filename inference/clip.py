@@ -75,6 +75,6 @@ class ClipEmbedder:
             outputs = await self._connection.infer(self._name, CONTRACT, question)
             return self._reader.read(outputs["text_embedding"])
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
-        """One vector of unit length from the picture's and its caption's."""
-        return fuse(image, text)
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
+        """One vector of unit length from the picture's and its caption's, which weighs 0 to 1."""
+        return fuse(image, text, 1 - text_share)

@@ -27,15 +27,22 @@ from settings import Fetch
 Pixels = NDArray[np.uint8]
 
 THUMBNAIL_SIDE = 512
+# A thumbnail that the decoder's own scaling gives need not be resized, which costs more than decoding (measured):
+# 640x480 becomes 480x360, 1920x1080 480x270.
+SHORTEST_THUMBNAIL_SIDE = 448
 THUMBNAIL_QUALITY = 85
 # A photograph has about 0.1 to 1 byte a pixel: what claims a hundred pixels a byte and more than the cap is a bomb.
 BOMB_PIXELS_PER_BYTE = 100
 # A progressive JPEG has about ten scans; each costs a pass over all its pixels, however few bytes it has.
 MAX_SCANS = 100
-# libjpeg-turbo's scales in eighths that are quick (measured: 7/8, 6/8 and 5/8 cost more than decoding in full).
+# libjpeg-turbo's scales in eighths that are quick (measured: 7/8, 6/8 and 5/8 cost more than decoding in full, so they
+# serve only where nothing has to be resized afterwards).
 SCALES = (1, 2, 3, 4, 8)
 
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+
+# What of a JPEG's header may say how it is to be turned.
+_MAY_TURN = {"exif", "xmp"}
 
 # EXIF 2.3, tag 0x0112: how to turn the stored pixels so that they stand upright.
 _UPRIGHT = {
@@ -60,7 +67,7 @@ def prepare(data: bytes, fetch: Fetch) -> Picture:
     """
     header = _check_header(data, fetch)
     upright, size, orientation = _decode(data, header, THUMBNAIL_SIDE)
-    jpeg = simplejpeg.encode_jpeg(np.asarray(upright), quality=THUMBNAIL_QUALITY, colorsubsampling="420", fastdct=True)
+    jpeg = simplejpeg.encode_jpeg(upright, quality=THUMBNAIL_QUALITY, colorsubsampling="420", fastdct=True)
     return Picture(
         data=data,
         format=_name(header),
@@ -78,7 +85,7 @@ def pixels(picture: Picture, longest: int | None) -> Pixels:
     For the models that take raw pixels. Raises ``PermanentError`` (``image_truncated``) when it cannot be decoded.
     """
     upright, _, _ = _decode(picture.data, _open(picture.data, None), longest)
-    return np.asarray(upright)
+    return upright
 
 
 class ImagePreparer:
@@ -190,14 +197,18 @@ def _damaged(data: bytes, error: Exception) -> PermanentError:
     return PermanentError(f"the image of {len(data)} bytes is truncated or damaged: {reason}", cause="image_truncated")
 
 
-def _decode(data: bytes, header: Image.Image, longest: int | None) -> tuple[Image.Image, tuple[int, int], int]:
-    """The upright RGB image within ``longest``, its full upright size (width, height), and how it was turned."""
+def _decode(data: bytes, header: Image.Image, longest: int | None) -> tuple[Pixels, tuple[int, int], int]:
+    """The upright RGB pixels within ``longest``, their full upright size (width, height), and how they were turned."""
     try:
         orientation = _orientation(header)
-        image = _decode_jpeg(data, header, longest) if _name(header) == "JPEG" and header.mode in ("L", "RGB") else None
+        scaled = (
+            _decode_jpeg(data, header, longest) if _name(header) == "JPEG" and header.mode in ("L", "RGB") else None
+        )
         size = header.size
-        if image is None:
-            image = _load(header, longest)
+        if scaled is not None and orientation == 1 and _fits((scaled.shape[1], scaled.shape[0]), size, longest):
+            return scaled, size, orientation  # Pillow would copy it twice
+        image = Image.fromarray(scaled) if scaled is not None else _load(header, longest)
+        if scaled is None:
             size = header.size if _name(header) != "JPEG" else size
             # Pillow turns a TIFF upright itself when it loads it.
             orientation = _orientation(header) if header.format == "TIFF" else orientation
@@ -210,11 +221,13 @@ def _decode(data: bytes, header: Image.Image, longest: int | None) -> tuple[Imag
         image = image.transpose(_UPRIGHT[orientation])
     if orientation >= 5:
         size = size[1], size[0]
-    return image, size, orientation
+    return np.asarray(image), size, orientation
 
 
 def _orientation(header: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where nothing sensible is said."""
+    if not header.info.keys() & _MAY_TURN and _name(header) == "JPEG":
+        return 1
     try:
         value = header.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - damaged EXIF data say nothing about the picture
@@ -231,20 +244,37 @@ def _target(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
     return max(1, round(width * longest / side)), max(1, round(height * longest / side))
 
 
-def _decode_jpeg(data: bytes, header: Image.Image, longest: int | None) -> Image.Image | None:
-    """A JPEG at the smallest quick scale that still covers ``longest``; None where Pillow has to judge the file."""
+def _decode_jpeg(data: bytes, header: Image.Image, longest: int | None) -> Pixels | None:
+    """A JPEG at the scale that makes a thumbnail, else at the smallest quick one that still covers ``longest``; None
+    where Pillow has to judge the file.
+    """
     width, height = header.size
-    target = _target(header.size, longest)
-    scale = next(n for n in SCALES if -(-width * n // 8) >= target[0] and -(-height * n // 8) >= target[1])
+    scale = _thumbnail_scale(header.size) if longest == THUMBNAIL_SIDE else None
+    if scale is None:
+        target = _target(header.size, longest)
+        scale = next(n for n in SCALES if -(-width * n // 8) >= target[0] and -(-height * n // 8) >= target[1])
     try:
-        decoded = simplejpeg.decode_jpeg(
-            data, "RGB", min_width=-(-width * scale // 8), min_height=-(-height * scale // 8), strict=True
+        decoded: Pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            fastdct=longest is not None,
+            min_width=-(-width * scale // 8),
+            min_height=-(-height * scale // 8),
+            strict=True,
         )
     except ValueError as error:
         if "premature end" in str(error).lower():
             raise _damaged(data, error) from None
         return None  # stray bytes between segments, as some cameras leave them, or a rare kind of JPEG
-    return Image.fromarray(decoded)
+    return decoded
+
+
+def _thumbnail_scale(size: tuple[int, int]) -> int | None:
+    """The scale in eighths whose result is a thumbnail as it is; None where there is none, or none is needed."""
+    if max(size) <= THUMBNAIL_SIDE:
+        return None
+    sides = ((n, -(-max(size) * n // 8)) for n in range(7, 0, -1))
+    return next((n for n, side in sides if SHORTEST_THUMBNAIL_SIDE <= side <= THUMBNAIL_SIDE), None)
 
 
 def _load(header: Image.Image, longest: int | None) -> Image.Image:
@@ -269,10 +299,20 @@ def _eight_bit(values: NDArray[np.generic], *, sixteen: bool) -> Pixels:
     return scaled
 
 
+def _fits(now: tuple[int, int], size: tuple[int, int], longest: int | None) -> bool:
+    """Whether what was decoded need not be resized."""
+    is_thumbnail = longest == THUMBNAIL_SIDE and SHORTEST_THUMBNAIL_SIDE <= max(now) <= longest
+    return is_thumbnail or now == _target(size, longest)
+
+
 def _fit(image: Image.Image, size: tuple[int, int], longest: int | None) -> Image.Image:
-    """The image at the size that ``size`` has within ``longest`` (Hamming filter: sharper than bilinear, as quick)."""
+    """The image at the size that ``size`` has within ``longest`` (Hamming filter: sharper than bilinear, as quick); one
+    that the decoder made a thumbnail is left so.
+    """
     target = _target(size, longest)
-    return image if image.size == target else image.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)
+    return (
+        image if _fits(image.size, size, longest) else image.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)
+    )
 
 
 def _opaque(image: Image.Image) -> Image.Image:

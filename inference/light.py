@@ -74,9 +74,9 @@ class LightEmbedder:
             # It costs little, and somebody may wait for the answer to a search.
             return await self._embed(b"", text, "text_embedding", urgent=True)
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
-        """One vector of unit length from the picture's and its caption's."""
-        return fuse(image, text)
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
+        """One vector of unit length from the picture's and its caption's, which weighs 0 to 1."""
+        return fuse(image, text, 1 - text_share)
 
     async def _embed(self, image: bytes, text: str, output: str, *, urgent: bool = False) -> Vector:
         inputs = {"image": single(image, 2), "text": single(text, 2)}

@@ -70,7 +70,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": True,
+        "worker_send_task_events": jobs.task_events,
         "task_send_sent_event": False,
         "event_queue_ttl": 60,
         "event_queue_expires": 120,

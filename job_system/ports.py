@@ -76,8 +76,8 @@ class _EmbedStage:
         with recorder.stage("embed_text"):
             return await self.embedder.embed_text(text)
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
-        return self.embedder.fuse(image, text)
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
+        return self.embedder.fuse(image, text, text_share)
 
 
 def timed(ports: Ports) -> Ports:
@@ -90,6 +90,7 @@ def timed(ports: Ports) -> Ports:
         captioner=_CaptionStage(ports.captioner),
         embedder=_EmbedStage(ports.embedder),
         store=stages,
+        text_share=ports.text_share,
     )
 
 
@@ -139,6 +140,7 @@ class OpenPorts:
                 captioner=captioner,
                 embedder=embedder,
                 store=store,
+                text_share=settings.triton.text_share,
             )
             return cls(timed(ports), stack.pop_all(), partial(quick_again, connection, captioner, embedder))
         raise AssertionError("an exit stack swallows nothing")

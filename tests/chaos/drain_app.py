@@ -51,7 +51,7 @@ class QuickPorts:
     async def embed_text(self, text: str) -> Vector:
         return np.ones(1, np.float32)
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
         return image
 
     async def land(self, image: IndexedImage) -> None:

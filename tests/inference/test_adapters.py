@@ -124,7 +124,7 @@ async def test_any_other_name_speaks_our_own_contract(
     assert len(caption.keywords) == 3
     image, text = await embedder.embed_image(picture), await embedder.embed_text("teal")
     assert image.shape == text.shape == (16,)
-    assert np.linalg.norm(embedder.fuse(image, text)) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(embedder.fuse(image, text, 0.3)) == pytest.approx(1, abs=1e-5)
     assert [status for *_, status in observed.calls] == ["success"] * 3
     assert embedder.identity.version == "1"
 
@@ -292,5 +292,5 @@ async def test_the_light_models_caption_and_embed(light_triton: Triton) -> None:
     caption = await captioner.caption(picture)
     assert caption.text
     image, text = await embedder.embed_image(picture), await embedder.embed_text(caption.text)
-    assert image.shape == text.shape == embedder.fuse(image, text).shape == (384,)
+    assert image.shape == text.shape == embedder.fuse(image, text, 0.3).shape == (384,)
     await connection.close()

@@ -100,7 +100,7 @@ class LightPorts:
             raise PartUnavailable("triton", "the model server is away")
         self._log.hincrby(key, image.decode(), 1)
 
-    def fuse(self, image: Vector, text: Vector) -> Vector:
+    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
         return image
 
     async def land(self, image: IndexedImage) -> None:

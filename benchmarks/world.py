@@ -1,0 +1,308 @@
+"""The world of the speed measurements: real servers, a model server that sleeps instead of thinking, a storage, and the
+product's processors as their users start them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from benchmarks.ledger import images
+from benchmarks.product import environment
+from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+from job_system.app import celery_app
+from job_system.publish import publish_records
+from ledger import Ledger
+from records import ImageRecord, Picture, SourceAddress
+from settings import PROJECT_ROOT, Settings, load, process_environment
+from sources import pictures
+from stack import triton, valkey, weaviate
+from stack.launch import started
+
+MODELS = PROJECT_ROOT / "benchmarks" / "triton_models"
+SOURCE = "benchmark"
+READY_SECONDS = 60
+#: Images between these shares of a run are counted: neither the start nor the tail.
+FIRST, LAST = 0.15, 0.9
+SLEEPERS = ("sleeper_captioner", "sleeper_embedder")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Pictures of one size. ``kilobytes`` is what cameras of the field make of it."""
+
+    name: str
+    width: int
+    height: int
+    kilobytes: int
+
+
+FULL_HD = Size("1080p", 1920, 1080, 239)
+VGA = Size("640x480", 640, 480, 59)
+
+
+def write_pictures(folder: Path, size: Size, count: int = 200) -> None:
+    """JPEGs of a street, each another frame, as large in bytes as a camera's; made once."""
+    if folder.exists():
+        return
+    source = pictures.install(load().settings.paths.cache, print)
+    draft = folder.with_name(f".{folder.name}")
+    draft.mkdir(parents=True)
+    noise = np.random.default_rng(1).normal(0, 6, (size.height, size.width, 1))
+    quality = 0
+    with av.open(str(source / pictures.VIDEO)) as container:
+        for number, frame in enumerate(itertools.islice(container.decode(video=0), count)):
+            grown = frame.to_image().resize((size.width, size.height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(grown) + np.roll(noise, number * 7, 1)
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            quality = quality or _quality(image, size.kilobytes)
+            image.save(draft / f"{number:04d}.jpg", "JPEG", quality=quality)
+    draft.rename(folder)
+
+
+def _quality(image: Image.Image, kilobytes: int) -> int:
+    for quality in range(30, 97, 2):
+        output = io.BytesIO()
+        image.save(output, "JPEG", quality=quality)
+        if output.tell() >= 1000 * kilobytes:
+            return quality
+    return 97
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, its threads and its children, living or waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = sum(int(value) for value in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was seen of one run: images a second in its steady part, and CPU-ms an image of each process over it all."""
+
+    rate: float
+    cpu_ms: Mapping[str, float]
+
+
+class World:
+    """Servers for one measurement. Made with a folder; ``triton`` and ``processors`` come and go inside it."""
+
+    def __init__(self, folder: Path, held: ExitStack) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._held = held
+        self._pids: dict[str, int] = {}
+        self._runs = itertools.count()
+        self._app = celery_app
+        ports = environment(folder / "data")
+        ports["TRITON_HOST"] = ports["WEAVIATE_HOST"] = "127.0.0.1"
+        ports["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{ports['WEAVLOADER_REDIS_PORT']}/0"
+        ports |= {
+            "WEAVLOADER_MODEL_REPOSITORY": str(MODELS),
+            "WEAVLOADER_CAPTIONER": "sleeper_captioner",
+            "WEAVLOADER_EMBEDDER": "sleeper_embedder",
+            "WEAVLOADER_TEXT_SHARE": "0",
+            "WEAVLOADER_TASK_EVENTS": "false",
+            "WEAVIATE_API_KEY": uuid.uuid4().hex,
+            "WEAVLOADER_COLLECTION": "Speed",
+        }
+        self._ports = ports
+        cache = load().settings.paths.cache
+        settings = self.settings
+        how = valkey.launch(settings, valkey.install(cache, print), folder / "valkey")
+        self._pids["valkey"] = held.enter_context(started(how, folder / "valkey.log")).pid
+        valkey.wait_ready(settings, READY_SECONDS)
+        how = weaviate.launch(settings, weaviate.install(cache, print, binary=""), folder / "weaviate")
+        self._pids["weaviate"] = held.enter_context(started(how, folder / "weaviate.log")).pid
+        weaviate.wait_ready(settings, READY_SECONDS)
+        self._installed = triton.install(cache, print)
+        self.ledger = held.enter_context(Ledger(settings.jobs))
+        self._storage = ""
+        self._app.conf.update(broker_url=settings.jobs.broker_url)
+        for name in ("broker_read_url", "broker_write_url"):
+            self._app.conf[name] = settings.jobs.broker_url
+
+    @property
+    def settings(self) -> Settings:
+        """What clients of the servers are told."""
+        return load(self._ports, self.folder / "none.toml").settings
+
+    @contextmanager
+    def models(self, base_ms: float, per_item_ms: float, names: Sequence[str] = SLEEPERS) -> Iterator[None]:
+        """A Triton whose models take ``base_ms + n * per_item_ms`` for a batch of n up to 8."""
+        settings = self.settings
+        how = triton.launch(settings, self._installed, self.folder / "triton", names)
+        times = {
+            "WEAVLOADER_SLEEPER_BASE_MS": str(base_ms),
+            "WEAVLOADER_SLEEPER_PER_ITEM_MS": str(per_item_ms),
+        }
+        how = replace(how, environment={**how.environment, **times})
+        with started(how, self.folder / "triton.log") as process:
+            triton.wait_ready(settings, READY_SECONDS, names)
+            self._pids["triton"] = process.pid
+            yield
+        del self._pids["triton"]
+
+    @contextmanager
+    def storage(self, folder: Path, delay_ms: float = 0) -> Iterator[None]:
+        """A source that serves the folder's pictures."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.picture_server", str(folder), str(delay_ms)],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdin is not None
+        self._storage = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        self._pids["storage"] = process.pid
+        try:
+            yield
+        finally:
+            process.stdin.close()
+            process.wait()
+            del self._pids["storage"]
+
+    @property
+    def address(self) -> SourceAddress:
+        """The storage as a source of the product."""
+        return SourceAddress(
+            name=SOURCE,
+            query_url=f"{self._storage}/api/v1/query",
+            storage_url=self._storage,
+            manifest_url=f"{self._storage}/manifests/",
+            local=True,
+        )
+
+    @contextmanager
+    def processors(self, count: int, **changed: str) -> Iterator[None]:
+        """The product's processors, ready for work."""
+        with ExitStack() as held:
+            for number in range(count):
+                variables = process_environment({**self._ports, **changed})
+                log = held.enter_context((self.folder / f"processor{number}.log").open("ab"))
+                process = subprocess.Popen(
+                    [sys.executable, "main.py", "processor"],
+                    cwd=PROJECT_ROOT,
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+                held.callback(_end, process)
+                self._pids[f"processor{number}"] = process.pid
+            _wait(lambda: len([name for name in self.ledger.roles() if name.startswith("processor")]) >= count)
+            yield
+        for number in range(count):
+            del self._pids[f"processor{number}"]
+        _wait(lambda: not any(name.startswith("processor") for name in self.ledger.roles()))
+
+    def records(self, count: int) -> list[ImageRecord]:
+        """New images of the storage."""
+        name = f"run{next(self._runs)}-{uuid.uuid4().hex[:6]}"
+        return [
+            replace(record, url=f"{self._storage}/pictures/{number}-{name}.jpg")
+            for number, record in enumerate(images(name, count))
+        ]
+
+    def queue(self, records: Sequence[ImageRecord]) -> None:
+        """Record and publish, as the monitor does; the source is mentioned anew."""
+        self.ledger.sources.register(self.address, 3600)
+        publish_records(self._app, self.ledger.record(records))
+
+    def drain(self, count: int) -> Run:
+        """Queue new images and see them land."""
+        return self.seen(self.records(count))
+
+    def seen(self, records: Sequence[ImageRecord]) -> Run:
+        """Queue the images, and see them land."""
+        count = len(records)
+        before = self.ledger.audit()
+        costs = self.cpu()
+        self.queue(records)
+        looks: list[tuple[float, int]] = []
+
+        def done() -> bool:
+            audit = self.ledger.audit()
+            if audit.dead > before.dead:
+                raise RuntimeError(f"images died: {audit}")
+            looks.append((time.perf_counter(), audit.landed - before.landed))
+            return looks[-1][1] >= count
+
+        _wait(done, 1200, every=0.1)
+        begin = next(look for look in looks if look[1] >= FIRST * count)
+        end = next(look for look in looks if look[1] >= LAST * count)
+        spent = {name: 1000 * (value - costs[name]) / count for name, value in self.cpu().items()}
+        return Run((end[1] - begin[1]) / (end[0] - begin[0]), spent)
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds of each process so far."""
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+
+    def pid(self, name: str) -> int:
+        """The process of a server or processor."""
+        return self._pids[name]
+
+    def ceiling(self, folder: Path, seconds: float = 5.0, in_flight: int = 64) -> float:
+        """Images per second of the pipeline's own calls at the model server, with nothing beside them."""
+        encoded = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:64]]
+        return asyncio.run(self._ceiling(encoded, seconds, in_flight))
+
+    async def _ceiling(self, encoded: Sequence[bytes], seconds: float, in_flight: int) -> float:
+        settings = self.settings
+        connection = TritonConnection(settings.triton)
+        captioner, embedder = open_captioner(settings.triton, connection), open_embedder(settings.triton, connection)
+        preparer = ImagePreparer(settings.fetch, 2)
+        ready = [await preparer.prepare(data) for data in encoded]
+        preparer.close()
+        source = itertools.cycle(ready)
+        begin = time.perf_counter() + 1.0
+        end = begin + seconds
+        counted = 0
+
+        async def one(picture: Picture) -> None:
+            await asyncio.gather(captioner.caption(picture), embedder.embed_image(picture))
+
+        async def keep() -> None:
+            nonlocal counted
+            while (now := time.perf_counter()) < end:
+                await one(next(source))
+                counted += begin <= now
+
+        try:
+            await asyncio.gather(*(keep() for _ in range(in_flight)))
+        finally:
+            await connection.close()
+        return counted / (time.perf_counter() - begin)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
+
+
+def _wait(true: object, limit: float = 120, every: float = 0.05) -> None:
+    deadline = time.monotonic() + limit
+    while not true():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise TimeoutError("what the measurement waits for did not come")
+        time.sleep(every)

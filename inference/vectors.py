@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from errors import TransientError
@@ -34,7 +36,7 @@ class VectorReader:
 
 def _unit(model: str, values: Array) -> Vector:
     wide = values.astype(np.float64)
-    length = float(np.linalg.norm(wide))
+    length = math.sqrt(wide @ wide)
     if not np.isfinite(length):
         raise bad_answer(model, "an embedding with NaN or infinity")
     if length < 1e-12:

@@ -33,6 +33,7 @@ class Pauses:
         self._sources = ledger.sources
         self._every = jobs.pause
         self._known: set[str] = set()
+        self._watched: tuple[Ports, Ports] | None = None
 
     def wait_seconds(self, source: str) -> float:
         """How long an image of the source must wait; 0 when it may go on, be it as the trial."""
@@ -48,8 +49,10 @@ class Pauses:
         return pause.next_trial
 
     def watching(self, ports: Ports) -> Ports:
-        """The ports, with what fetching says of logins noted."""
-        return replace(ports, fetcher=_Watched(ports.fetcher, self))
+        """The ports, with what fetching says of logins noted; the same for the same ports."""
+        if self._watched is None or self._watched[0] is not ports:
+            self._watched = ports, replace(ports, fetcher=_Watched(ports.fetcher, self))
+        return self._watched[1]
 
     async def refused(self, source: str, why: str) -> None:
         """Pause the source, or go on pausing it."""

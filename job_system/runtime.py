@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
+import uvloop
 from celery.exceptions import Reject, Retry
 
 import logs
@@ -290,7 +291,7 @@ class Runtime:
         """Start the loop and the renewer, once; the caller holds the lock."""
         if self._thread is not None:
             return
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="adapters", daemon=True)
         self._thread.start()
         self._renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)

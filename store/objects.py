@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,14 @@ RECORDED = ["source", "link", "timestamp", *_WORDS]
 # tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
 # that was killed may have lost the vector from its graph, and puts it there again only when it is not the same.
 NOISE = 1e-3
+_random = np.random.default_rng()
+os.register_at_fork(after_in_child=lambda: _seed())
+
+
+def _seed() -> None:
+    """A child makes noise of its own."""
+    global _random
+    _random = np.random.default_rng()
 
 
 def landing_object(image: IndexedImage) -> LandingObject:
@@ -96,12 +105,12 @@ def told_apart(vector: Vector) -> Vector:
     Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
     """
     values = np.asarray(vector, dtype=np.float64).reshape(-1)
-    length = float(np.linalg.norm(values)) if values.size else 0.0
+    length = math.sqrt(values @ values)
     if not math.isfinite(length) or length == 0:
         raise border.rejected(f"its vector of {values.size} numbers has no direction")
-    noise = np.random.default_rng().standard_normal(values.size)
-    mixed = values / length + noise * (NOISE / float(np.linalg.norm(noise)))
-    return np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+    noise = _random.standard_normal(values.size)
+    mixed = values / length + noise * (NOISE / math.sqrt(noise @ noise))
+    return np.asarray(mixed / math.sqrt(mixed @ mixed), dtype=np.float32)
 
 
 def is_uuid(text: str) -> bool:

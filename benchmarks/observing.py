@@ -25,7 +25,7 @@ from errors import PartUnavailable
 from metrics.flower import families
 from records import ImageRecord
 from sections import Flower, Paths
-from settings import Settings
+from settings import PROJECT_ROOT, Settings
 from stack.launch import Launch, started
 
 COMMAND = "python -m benchmarks observing"
@@ -53,7 +53,7 @@ class RunningFlower:
             "FLOWER_BASIC_AUTH": FLOWER_LOGIN,
             "LOG_LEVEL": "WARNING",
         }
-        command = Launch((sys.executable, "main.py", "flower"), environment)
+        command = Launch((sys.executable, str(PROJECT_ROOT / "main.py"), "flower"), environment)
         self._pid = cleanup.enter_context(started(command, folder / "flower.log")).pid
         section = Flower(port=port, basic_auth=FLOWER_LOGIN)
         self._ask = flower_metrics(Settings(flower=section, paths=Paths(data=folder / "data")))

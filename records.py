@@ -275,6 +275,43 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the configured models gave while nothing but them was in the way: the ceiling of images per second.
+
+    ``text`` says whether each caption's text was embedded too; ``when`` is seconds since the epoch; ``in_work`` is the
+    number of images that the pipeline had in work meanwhile: where it is not 0 the figure is too low.
+    """
+
+    images_per_second: float
+    in_flight: int
+    captioner: ModelIdentity
+    embedder: ModelIdentity
+    text: bool
+    when: float
+    in_work: int = 0
+
+    def is_of(self, captioner: str, embedder: str, *, text: bool) -> bool:
+        """Whether it was made with these models, asked for the same."""
+        return (self.captioner.name, self.embedder.name, self.text) == (captioner, embedder, text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``calibrate --json`` and ``status --json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> Calibration | None:
+        """The calibration of such an object; None for what is none, as another version may have written it."""
+        try:
+            if not isinstance(value, dict):
+                return None
+            models = {name: ModelIdentity(**value[name]) for name in ("captioner", "embedder")}
+            found = cls(**{**value, **models})
+            return found if found.images_per_second > 0 else None
+        except (TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexedImage:
     """Everything that lands in the store as one object. ``vector`` is float32[D], of unit length."""
 

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [startup] [light] [metrics] [ledger] [search] [recovery] [setup] [--rounds N] …`
+"""`python -m benchmarks [startup] [light] [metrics] [ledger] [observing] [search] [recovery] [setup]
+[--rounds N] …`
 
 Exit code 1 when a figure is below its floor or above its ceiling. `setup` downloads and builds everything anew and
 takes many minutes, `recovery` waits for ten deaths to be noticed: these run only when they are named.
@@ -11,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import ledger, light, metrics, recovery, search, setup, startup
+from benchmarks import ledger, light, metrics, observing, recovery, search, setup, startup
 from benchmarks.table import Row, show
 
-NAMES = ("startup", "light", "metrics", "ledger", "search", "recovery", "setup")
+NAMES = ("startup", "light", "metrics", "ledger", "observing", "search", "recovery", "setup")
 
 
 def main() -> int:
@@ -23,9 +24,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--images", type=int, default=2000, help="of each of the ledger's rounds")
+    parser.add_argument("--images", type=int, default=2000, help="of each round of the ledger and of observing")
     options = parser.parse_args()
-    options.names = options.names or list(NAMES[:5])
+    options.names = options.names or list(NAMES[:6])
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
@@ -38,6 +39,8 @@ def main() -> int:
             rows += metrics.run(Path(work) / "metrics")
         if "ledger" in options.names:
             rows += ledger.run(Path(work) / "ledger", options.rounds, options.images)
+        if "observing" in options.names:
+            rows += observing.run(Path(work) / "observing", options.rounds, options.images)
         if "search" in options.names:
             rows += search.run(Path(work) / "search", options.rounds)
         if "recovery" in options.names:

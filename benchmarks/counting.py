@@ -36,6 +36,8 @@ COUNTS = ClusterCounts(
     oldest_job_seconds=3.5,
     pending={"queued": 3, "waiting": 1, "suspects": 1},
     sources={"sage": SourceState(12.5)},
+    ceiling=95.5,
+    efficiency=0.97,
 )
 
 

@@ -86,9 +86,9 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 class Worker:
-    """A worker process with a server of its own."""
+    """A worker process with a server of its own. ``extra`` goes into its environment."""
 
-    def __init__(self, app: str, folder: Path, cleanup: ExitStack) -> None:
+    def __init__(self, app: str, folder: Path, cleanup: ExitStack, **extra: str) -> None:
         self.server = cleanup.enter_context(server(folder))
         settings = self.server.settings
         self.ledger = cleanup.enter_context(Ledger(settings.jobs))
@@ -104,6 +104,7 @@ class Worker:
             "WEAVIATE_HOST": "127.0.0.1",
             "LOG_LEVEL": "WARNING",
             roundtrips.VARIABLE: str(counted),
+            **extra,
         }
         command = (sys.executable, "-m", "celery", "-A", app, "-q", "worker", f"--queues={IMAGES}", "--without-mingle")
         worker = Launch((*command, "--without-gossip", "--concurrency=64"), environment)

@@ -19,7 +19,7 @@ __all__ = ["celery_app"]
 _VECTOR = np.ones(1, np.float32)
 
 
-class _Nothing:
+class Nothing:
     """All ports at once."""
 
     identity = ModelIdentity("nothing", "1")
@@ -50,7 +50,7 @@ class _Nothing:
 
 
 async def _open(settings: Settings, sources: KnownSources) -> OpenPorts:
-    ports = _Nothing()
+    ports = Nothing()
     return OpenPorts(Ports(ports, ports, ports, ports, ports, ports), AsyncExitStack())
 
 

@@ -13,9 +13,10 @@ from benchmarks.pictures import write_round
 from benchmarks.product import environment, resident_megabytes, up, wait_until
 from benchmarks.table import Row
 from commands.replaying import Landing, LiveReplay
-from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+from inference import TritonConnection, open_captioner, open_embedder
+from inference.calibration import ceiling, embeds_text
+from inference.images import prepare
 from ledger import Ledger
-from records import Picture
 from settings import Settings
 from sources.replay import load_folder
 from stack import running_states
@@ -23,6 +24,8 @@ from stack import running_states
 COMMAND = "python -m benchmarks light"
 #: Images between these shares of a run are counted: neither the start nor the tail.
 FIRST, LAST = 0.1, 0.9
+#: Length of a measurement of Triton alone.
+CEILING_SECONDS = 5.0
 
 
 def end_to_end(settings: Settings, folder: Path, name: str) -> float:
@@ -45,28 +48,16 @@ def end_to_end(settings: Settings, folder: Path, name: str) -> float:
     return (end[1] - begin[1]) / (end[0] - begin[0])
 
 
-async def ceiling(settings: Settings, files: Sequence[Path]) -> float:
+async def triton_alone(settings: Settings, files: Sequence[Path]) -> float:
     """Images per second of the pipeline's own calls (caption, image and text embedding), and nothing beside them."""
-    connection = TritonConnection(settings.triton)
-    captioner, embedder = open_captioner(settings.triton, connection), open_embedder(settings.triton, connection)
-    preparer = ImagePreparer(settings.fetch, 2)
-    ready = [await preparer.prepare(file.read_bytes()) for file in files]
-    preparer.close()
-    gate = asyncio.Semaphore(settings.jobs.in_flight)
-    times: list[float] = []
-
-    async def one(picture: Picture) -> None:
-        async with gate:
-            caption, _ = await asyncio.gather(captioner.caption(picture), embedder.embed_image(picture))
-            await embedder.embed_text(caption.text)
-            times.append(time.perf_counter())
-
+    section, connection = settings.triton, TritonConnection(settings.triton)
+    models = open_captioner(section, connection), open_embedder(section, connection)
+    ready = [prepare(file.read_bytes(), settings.fetch) for file in files]
     try:
-        await asyncio.gather(*(one(picture) for picture in ready))
+        found = await ceiling(*models, ready, settings.jobs.in_flight, CEILING_SECONDS, text=embeds_text(section))
     finally:
         await connection.close()
-    first, last = int(FIRST * len(times)), int(LAST * len(times))
-    return (last - first) / (times[last - 1] - times[first - 1])
+    return found.images_per_second
 
 
 def run(work: Path, rounds: int, count: int) -> list[Row]:
@@ -78,7 +69,7 @@ def run(work: Path, rounds: int, count: int) -> list[Row]:
                 write_round(work / f"a{number}", 2 * number, count),
                 write_round(work / f"b{number}", 2 * number + 1, count),
             )
-            top = asyncio.run(ceiling(settings, pair[0]))
+            top = asyncio.run(triton_alone(settings, pair[0]))
             rate = end_to_end(settings, work / f"b{number}", f"bench{number}")
             if number:
                 possible.append(top)

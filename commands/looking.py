@@ -13,7 +13,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
-from commands.shown import audit_text, plain, print_json, say, status_text
+from commands.shown import audit_text, ceiling_text, plain, print_json, say, status_text
 from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, ConfigurationError, UsageError
 from settings import without_password
 
@@ -26,20 +26,27 @@ if TYPE_CHECKING:
 def status(as_json: bool) -> int:
     """Show each part with what it answered to a real request."""
     from commands.probes import Probes
+    from inference.calibration import current
 
-    with Probes(configuration.load().settings) as probes:
+    loaded = configuration.load().settings
+    with Probes(loaded) as probes:
         parts = probes.all()
+        calibration = probes.calibration() if parts["redis"].ok else None
     if as_json:
         print_json(
             {
                 "parts": {
                     name: {"ok": state.ok, "detail": state.detail, "address": state.address}
                     for name, state in parts.items()
-                }
+                },
+                "calibration": calibration.to_json() if calibration else None,
+                "calibration_counts": current(calibration, loaded.triton) is not None,
             }
         )
     else:
         click.echo(status_text(parts))
+        if parts["redis"].ok:
+            click.echo(ceiling_text(calibration, counts=current(calibration, loaded.triton) is not None))
     return EXIT_OK if all(state.ok for state in parts.values()) else EXIT_UNREACHABLE
 
 

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from errors import WeavloaderError
-from ledger import Ledger, ServerFigures
-from records import PartState
+from ledger import LandingPace, Ledger, ServerFigures
+from records import Calibration, PartState
 from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 8.0
 # A stack that polls SAGE does so at least this often.
 POLLED_SECONDS = 600.0
-#: How long, and of how many sources at most, the last poll is shown as metrics.
-REMEMBERED_SECONDS = 86_400.0
-MOST_SOURCES = 100
 
 
 class Probes:
@@ -43,6 +40,7 @@ class Probes:
         self._models: tuple[Any, Any, Any] | None = None
         self._store: Any = None
         self._roles: LivingRoles | None = None
+        self._pace = LandingPace()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -295,40 +293,16 @@ class Probes:
 
     def cluster(self) -> ClusterCounts:
         """What the whole installation counts, from Redis, for the metrics endpoint."""
-        from job_system.queues import ROLES
-        from metrics.scraped import ClusterCounts, SourceState
+        from commands.cluster import counts
 
-        found = self._ledger.snapshot([role.queue for role in ROLES])
-        paused, now = self._ledger.sources.paused(), time.time()
-        there = {"sage", *(address.name for address in self._ledger.sources.all())}  # not a replay that has ended
-        polls = {
-            name: poll
-            for name, poll in self._ledger.polls().items()
-            if name in there and now - poll["when"] < REMEMBERED_SECONDS
-        }
-        newest = sorted(polls, key=lambda name: polls[name]["when"], reverse=True)[:MOST_SOURCES]
-        return ClusterCounts(
-            queues=found.queues,
-            audit=found.audit,
-            dead_letters=found.dead_by_cause,
-            oldest_job_seconds=found.oldest_queued,
-            pending={
-                "queued": found.queued,
-                "waiting": found.waiting - found.suspects,
-                "suspects": found.suspects,
-            },
-            kept_outputs=found.kept_outputs,
-            redis_bytes=found.memory_bytes,
-            sources={
-                name: SourceState(
-                    poll_age=max(0.0, now - polls[name]["when"]),
-                    failed=bool(polls[name]["error"]),
-                    held=bool(polls[name].get("held")),
-                    paused=name in paused,
-                )
-                for name in newest
-            },
-        )
+        return counts(self._settings, self._ledger, self._pace)
+
+    def calibration(self) -> Calibration | None:
+        """The last calibration, of whichever models; None before the first, or while the ledger cannot be read."""
+        try:
+            return self._ledger.calibration()
+        except WeavloaderError:
+            return None
 
 
 def _missing(name: str) -> PartState:

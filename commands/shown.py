@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from records import AuditCounts, PartState, SearchResult
+from records import AuditCounts, Calibration, PartState, SearchResult
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -59,3 +60,23 @@ def status_text(parts: Mapping[str, PartState]) -> str:
         f"{'ok  ' if state.ok else 'DOWN'}  {name:<{width}}  {state.address or '-'}  {plain(state.detail)}"
         for name, state in parts.items()
     )
+
+
+def calibration_text(made: Calibration) -> str:
+    """One line on a calibration."""
+    when = datetime.fromtimestamp(made.when, UTC)
+    asked = "caption, image and text embedding" if made.text else "caption and image embedding"
+    disturbed = f"; too low: images in work meanwhile: {made.in_work}" if made.in_work else ""
+    return plain(
+        f"{made.images_per_second:.1f} images/s of {made.captioner.name} and {made.embedder.name} ({asked}),"
+        f" {made.in_flight} in flight, {when:%Y-%m-%dT%H:%M:%SZ}{disturbed}"
+    )
+
+
+def ceiling_text(made: Calibration | None, *, counts: bool) -> str:
+    """The line of ``status`` on the last calibration; ``counts``: it is of the configured models."""
+    if made is None:
+        return "ceiling: not known; `python main.py calibrate` measures what the models give at most"
+    if not counts:
+        return f"ceiling: not known of the configured models; the last was {calibration_text(made)}"
+    return f"ceiling: {calibration_text(made)}"

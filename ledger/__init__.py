@@ -4,12 +4,14 @@ from ledger.connection import parse_broker_url
 from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.neighbours import Node
+from ledger.pace import LandingPace
 from ledger.registry import Pause, SourceRegistry
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
 __all__ = [
     "Death",
     "FinishedImage",
+    "LandingPace",
     "Lease",
     "Ledger",
     "LedgerSnapshot",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from errors import ConfigurationError
+from ledger import calibration
 from ledger.connection import PREFIX, Connection
 from ledger.values import LedgerSnapshot, ServerFigures, first_score
 from records import AuditCounts
@@ -40,7 +41,7 @@ def audit(connection: Connection) -> AuditCounts:
 
 def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     """See ``Ledger.snapshot``."""
-    counts, queued, waiting, suspects, leased, letters, outputs, oldest, causes, clock, memory, *lengths = (
+    counts, queued, waiting, suspects, leased, letters, outputs, oldest, causes, clock, memory, calibrated, *lengths = (
         connection.commands(_snapshot_commands(queues), atomic=True)
     )
     now = int(clock[0]) + int(clock[1]) / 1e6
@@ -59,6 +60,7 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
         },
         kept_outputs=outputs,
         memory_bytes=int(memory["used_memory"]),
+        calibration=calibration.read(calibrated),
     )
 
 
@@ -70,6 +72,7 @@ def _snapshot_commands(queues: Sequence[str]) -> list[tuple[str | int, ...]]:
         ("HGETALL", f"{PREFIX}dead:counts"),
         ("TIME",),
         ("INFO", "memory"),
+        ("GET", calibration.KEY),
         *(("LLEN", queue) for queue in queues),
     ]
 

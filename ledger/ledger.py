@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
-from ledger import health, letters, traces
+from ledger import calibration, health, letters, traces
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
@@ -33,7 +33,7 @@ from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
-from records import AuditCounts, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
+from records import AuditCounts, Calibration, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
 
 # Most images of one script call: the server does nothing else meanwhile (some 5 ms).
@@ -267,6 +267,14 @@ class Ledger:
         """The last poll of every source that was ever polled."""
         polls = self._connection.command("HGETALL", f"{PREFIX}polls")
         return {source: json.loads(text) for source, text in polls.items()}
+
+    def keep_calibration(self, made: Calibration) -> None:
+        """Keep what the models gave at most, in the place of what was measured before."""
+        calibration.keep(self._connection, made)
+
+    def calibration(self) -> Calibration | None:
+        """The last calibration, of whichever models; None before the first."""
+        return calibration.read(self._connection.command("GET", calibration.KEY))
 
     def ping(self) -> None:
         """Make one round trip. Raises ``PartUnavailable`` or ``ConfigurationError``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from records import AuditCounts, ImageRecord
+from records import AuditCounts, Calibration, ImageRecord
 
 Reason = Literal["landed", "dead", "skipped", "leased", "waiting", "held"]
 #: What ended an attempt: nobody's death; a death that others beside the image may have caused (which counts as one
@@ -95,7 +95,7 @@ class LedgerSnapshot:
 
     ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
     ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone; ``kept_outputs`` is
-    the number of images of which what models made is kept.
+    the number of images of which what models made is kept; ``calibration`` is the last one, of whichever models.
     """
 
     audit: AuditCounts
@@ -110,6 +110,7 @@ class LedgerSnapshot:
     skipped_by_reason: Mapping[str, int]
     kept_outputs: int
     memory_bytes: int
+    calibration: Calibration | None = None
 
 
 def first_score(withscores: Sequence[Any]) -> float:

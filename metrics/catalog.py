@@ -129,6 +129,14 @@ OLDEST_JOB = _scraped(
     "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"
 )
 
+# What the models give at most, and what lands of that; absent until `calibrate` has measured the configured ones
+CEILING = _scraped(
+    "model_ceiling_images_per_second", "images per second", "What the configured models gave when they were calibrated"
+)
+EFFICIENCY = _scraped(
+    "efficiency_ratio", "share", "Images landed a second over the last minute, divided by the models' ceiling"
+)
+
 # What the last round of polling said of each source, for a day
 SOURCE_POLL_AGE = _scraped("source_poll_age_seconds", "seconds", "Seconds since a source was last polled", "source")
 SOURCE_FAILED = _scraped("source_failed", "boolean", "1 when a source's last poll failed, else 0", "source")

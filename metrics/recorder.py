@@ -40,6 +40,7 @@ class _State:
         self.registry = CollectorRegistry()
         self.instruments: dict[str, Any] = {}
         self.series: dict[str, set[tuple[str, ...]]] = {}
+        self.found: dict[tuple[str, ...], Any] = {}
 
     def instrument(self, metric: Metric) -> Any:
         found = self.instruments.get(metric.name)
@@ -235,15 +236,21 @@ def error_type(error: BaseException) -> str:
 
 
 def _of(metric: Metric, *labels: str) -> Any:
-    """The series of these labels, or that of "other" where a metric has too many."""
+    """The series of these labels, or that of "other" where a metric has too many; looked for once."""
+    return _state.found.get((metric.name, *labels)) or _series(metric, labels)
+
+
+def _series(metric: Metric, labels: tuple[str, ...]) -> Any:
     instrument = _state.instrument(metric)
-    if not metric.labels:
-        return instrument
     cut = tuple(str(label)[:LONGEST_LABEL] for label in labels)
-    known = _state.series.setdefault(metric.name, set())
-    if cut not in known:
-        if len(known) >= MOST_SERIES:
-            cut = ("other",) * len(cut)
-        else:
-            known.add(cut)
-    return instrument.labels(*cut)
+    if metric.labels:
+        known = _state.series.setdefault(metric.name, set())
+        if cut not in known:
+            if len(known) >= MOST_SERIES:
+                cut = ("other",) * len(cut)
+            else:
+                known.add(cut)
+        instrument = instrument.labels(*cut)
+    if cut == labels:  # so that there are no more of these than there are series
+        _state.found[metric.name, *labels] = instrument
+    return instrument

@@ -43,6 +43,9 @@ class ClusterCounts:
     kept_outputs: int = 0
     redis_bytes: int = 0
     sources: Mapping[str, SourceState] = field(default_factory=dict)
+    #: Images per second that the configured models gave at most, and what lands of that; None where it is not known.
+    ceiling: float | None = None
+    efficiency: float | None = None
 
 
 def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:
@@ -73,11 +76,18 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.KEPT_OUTPUTS: {(): counts.kept_outputs},
         catalog.REDIS_MEMORY: {(): counts.redis_bytes},
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
+        catalog.CEILING: _known(counts.ceiling),
+        catalog.EFFICIENCY: _known(counts.efficiency),
         catalog.SOURCE_POLL_AGE: {(name,): source.poll_age for name, source in counts.sources.items()},
         catalog.SOURCE_FAILED: {(name,): source.failed for name, source in counts.sources.items()},
         catalog.SOURCE_HELD: {(name,): source.held for name, source in counts.sources.items()},
         catalog.SOURCE_PAUSED: {(name,): source.paused for name, source in counts.sources.items()},
     }
+
+
+def _known(value: float | None) -> dict[tuple[str, ...], float]:
+    """The one series of a gauge, or none while its value is not known."""
+    return {} if value is None else {(): value}
 
 
 @cache

@@ -75,12 +75,17 @@ STREET_NODE = ReplayNode(
 )
 
 
+def installed(cache: Path) -> Path:
+    """Where the demo's pictures are once they are installed: ``photos/`` and the video."""
+    return cache / f"pictures-{VERSION}"
+
+
 def install(cache: Path, report: Callable[[str], None]) -> Path:
     """The folder of the demo's pictures below ``cache``, downloaded once.
 
     Raises ``PartUnavailable`` when they cannot be downloaded or are not what they should be.
     """
-    folder = cache / f"pictures-{VERSION}"
+    folder = installed(cache)
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

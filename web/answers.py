@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from records import DeadLetter, Hit
+from records import Calibration, DeadLetter, Hit
 from web.arranging import Arranged, matched_words
 
 
@@ -90,12 +90,27 @@ class PartAnswer(BaseModel):
     address: str
 
 
+class CeilingAnswer(BaseModel):
+    """What the configured models gave when they were calibrated."""
+
+    images_per_second: float
+    in_flight: int = Field(description="images that were asked for at a time")
+    captioner: str
+    embedder: str
+    text: bool = Field(description="whether each caption's text was embedded too")
+    when: float = Field(description="seconds since the epoch")
+    in_work: int = Field(description="images that the pipeline had in work meanwhile; above 0 the figure is too low")
+
+
 class StatusAnswer(BaseModel):
-    """The parts, where every image is, and the queues; ``error`` says why the ledger cannot be read."""
+    """The parts, where every image is, the queues, and the efficiency; ``error`` says why the ledger cannot be read."""
 
     parts: dict[str, PartAnswer]
     audit: dict[str, int] | None = Field(description="where every image is; null while the ledger cannot be read")
     queues: dict[str, int] | None = Field(description="messages that wait, by queue")
+    landed_per_second: float | None = Field(description="images landed a second over the last minute")
+    ceiling: CeilingAnswer | None = Field(description="null until the configured models are calibrated")
+    efficiency: float | None = Field(description="landed_per_second divided by the ceiling")
     error: str = ""
 
 
@@ -186,6 +201,21 @@ def search_answer(
         offset=offset,
         results=[image_answer(card.hit, base, words, originals, card.others) for card in found.cards],
         counts=Counts(matches=found.matches, results=found.results, histogram=bars, **counted),
+    )
+
+
+def ceiling_answer(made: Calibration | None) -> CeilingAnswer | None:
+    """The object of a calibration."""
+    if made is None:
+        return None
+    return CeilingAnswer(
+        images_per_second=made.images_per_second,
+        in_flight=made.in_flight,
+        captioner=made.captioner.name,
+        embedder=made.embedder.name,
+        text=made.text,
+        when=made.when,
+        in_work=made.in_work,
     )
 
 

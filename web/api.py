@@ -9,7 +9,6 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from errors import WeavloaderError
 from job_system.archive import throw_away
 from job_system.letters import replay_letters
-from job_system.queues import ROLES
 from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
@@ -24,6 +23,7 @@ from web.answers import (
     ReplayAnswer,
     SearchAnswer,
     StatusAnswer,
+    ceiling_answer,
     image_answer,
     letter_answer,
     search_answer,
@@ -31,6 +31,7 @@ from web.answers import (
 from web.arranging import arrange, query_words, window
 from web.asked import LettersAsked, LettersChosen, Narrowed, SearchAsked, SimilarAsked
 from web.services import Admin, Reader, Services, Shared, base_of, filters_for
+from web.watching import progress
 
 NO_WORDS: frozenset[str] = frozenset()
 #: Seconds for which a browser keeps a thumbnail.
@@ -137,16 +138,24 @@ async def original(id: str, shared: Shared, who: Reader) -> Response:
 
 @router.get("/status")
 async def status(shared: Shared, who: Reader) -> StatusAnswer:
-    """Each part with what it answered to a real request, where every image is, and the queues."""
+    """Each part with what it answered to a real request, where every image is, the queues, and the efficiency."""
     parts = {
         name: PartAnswer(ok=state.ok, detail=state.detail, address=state.address)
         for name, state in (await shared.parts()).items()
     }
     try:
-        found = await shared.asked(lambda ledger: ledger.snapshot([role.queue for role in ROLES]))
+        found = await progress(shared)
     except WeavloaderError as error:
-        return StatusAnswer(parts=parts, audit=None, queues=None, error=str(error))
-    return StatusAnswer(parts=parts, audit=found.audit.to_json(), queues=dict(found.queues))
+        unknown = dict.fromkeys(("audit", "queues", "landed_per_second", "ceiling", "efficiency"))
+        return StatusAnswer(parts=parts, **unknown, error=str(error))
+    return StatusAnswer(
+        parts=parts,
+        audit=found.snapshot.audit.to_json(),
+        queues=dict(found.snapshot.queues),
+        landed_per_second=found.pace,
+        ceiling=ceiling_answer(found.ceiling),
+        efficiency=found.efficiency,
+    )
 
 
 @router.get("/dead-letters")

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from errors import NotFound, SkipImage, WeavloaderError
 from job_system.known_sources import KnownSources
 from job_system.letters import Publish
-from ledger import Ledger
+from ledger import LandingPace, Ledger
 from metrics import recorder
 from records import ImageRecord, PartState, SearchFilters, Vector
 from searching import Finder, load_adapters
@@ -43,6 +43,7 @@ class Services:
         self.finder = Finder(settings, recorder.store_observed, recorder.model_observed)
         self.uploads = Uploads()
         self.stages = StageTimes()
+        self.pace = LandingPace()
         self.publish = publish
         self._ask_parts = parts
         self._states: Mapping[str, PartState] = {}

@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import WeavloaderError
+from inference.calibration import current
 from job_system.queues import ROLES
 from ledger import Ledger, LedgerSnapshot
-from ledger.traces import MOST_RECENT
-from records import Hit, PartState
+from ledger.pace import per_second
+from records import Calibration, Hit, PartState
 from web.access import Visitor
 from web.arranging import counts
 from web.services import Services, filters_for
 
-#: Seconds over which landings are counted to tell how fast they come.
-RATE_SECONDS = 60.0
 #: How many of the pictures that landed last are shown.
 MOST_SHOWN = 24
 #: How many of them are looked at, to count them by node.
@@ -33,49 +32,63 @@ class Landing:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the whole installation is. ``recent`` are the images that landed last, with their times (seconds since
+    the epoch); ``pace`` is images landed per second over the last minute; ``ceiling`` is what the configured models
+    gave when they were calibrated, None where they were not.
+    """
+
+    snapshot: LedgerSnapshot
+    recent: Sequence[tuple[str, float]]
+    pace: float
+    ceiling: Calibration | None
+
+    @property
+    def efficiency(self) -> float | None:
+        """What lands of what the models give at most; None while that is not known."""
+        return self.pace / self.ceiling.images_per_second if self.ceiling else None
+
+
+@dataclass(frozen=True, slots=True)
 class Now:
-    """See the module's text. ``snapshot`` is None while the ledger cannot be read; ``error`` says why, or why the store
-    cannot be. ``efficiency`` is the models' share of the time that this host's images spend in all stages.
+    """See the module's text. ``progress`` is None while the ledger cannot be read; ``error`` says why, or why the store
+    cannot be. ``models_share`` is the models' share of the time that this host's images spend in all stages.
     """
 
     landings: Sequence[Landing]
     nodes: Mapping[str, int]
-    per_minute: float
-    snapshot: LedgerSnapshot | None
+    progress: Progress | None
     parts: Mapping[str, PartState]
-    efficiency: float | None = None
+    models_share: float | None = None
     error: str = ""
 
 
 async def look(services: Services, visitor: Visitor) -> Now:
     """What is happening now, of the nodes that the visitor may see."""
+    parts = await services.parts()
+    share = await asyncio.to_thread(services.stages.share, time.monotonic())
+    try:
+        found = await progress(services)
+    except WeavloaderError as error:
+        return Now((), {}, None, parts, share, str(error))
+    when = dict(reversed(found.recent))
+    try:
+        hits = await services.finder.images(list(when)[::-1][:MOST_READ], filters_for(visitor))
+    except WeavloaderError as error:
+        return Now((), {}, found, parts, share, str(error))
+    nodes = counts(hit.result.vsn or hit.result.node for hit in hits)
+    landings = [Landing(hit, when[hit.result.id]) for hit in hits[:MOST_SHOWN]]
+    return Now(landings, nodes, found, parts, share)
+
+
+async def progress(services: Services) -> Progress:
+    """How far the whole installation is, and how fast. Raises as the ledger does."""
 
     def ask(ledger: Ledger) -> tuple[list[tuple[str, float]], LedgerSnapshot]:
         return ledger.recently_landed(), ledger.snapshot([role.queue for role in ROLES])
 
-    parts = await services.parts()
-    efficiency = await asyncio.to_thread(services.stages.share, time.monotonic())
-    try:
-        recent, snapshot = await services.asked(ask)
-    except WeavloaderError as error:
-        return Now((), {}, 0.0, None, parts, efficiency, str(error))
-    when = dict(reversed(recent))
-    pace = per_minute([moment for _, moment in recent], time.time())
-    try:
-        hits = await services.finder.images(list(when)[::-1][:MOST_READ], filters_for(visitor))
-    except WeavloaderError as error:
-        return Now((), {}, pace, snapshot, parts, efficiency, str(error))
-    nodes = counts(hit.result.vsn or hit.result.node for hit in hits)
-    landings = [Landing(hit, when[hit.result.id]) for hit in hits[:MOST_SHOWN]]
-    return Now(landings, nodes, pace, snapshot, parts, efficiency)
-
-
-def per_minute(moments: Sequence[float], now: float) -> float:
-    """Landings a minute, of the times of the last ones (seconds since the epoch, the newest first).
-
-    Where all that are remembered came within the time that is looked at, the time that these took counts.
-    """
-    lately = sum(now - moment <= RATE_SECONDS for moment in moments)
-    all_of_them = lately == len(moments) >= MOST_RECENT
-    seconds = max(now - moments[-1], 1.0) if all_of_them else RATE_SECONDS
-    return 60.0 * lately / seconds
+    recent, snapshot = await services.asked(ask)
+    pace = services.pace.look(time.monotonic(), snapshot.audit.landed)
+    if pace is None:  # nobody has looked for a while
+        pace = per_second([moment for _, moment in recent], time.time())
+    return Progress(snapshot, recent, pace, current(snapshot.calibration, services.settings.triton))

@@ -184,6 +184,23 @@ LATENCY = (
 )
 
 MODELS = (
+    Panel(
+        "Efficiency: what lands of what the models give at most",
+        "percentunit",
+        (
+            (shared(catalog.EFFICIENCY), "over a minute"),
+            ("weavloader:efficiency:ratio5m", "over five"),
+        ),
+        description="Of the ceiling that the last `python main.py calibrate` measured; low too while nothing waits.",
+    ),
+    Panel(
+        "Images landed a second, and the models' ceiling",
+        "short",
+        (
+            ("weavloader:landed:rate5m", "landed"),
+            (shared(catalog.CEILING), "ceiling"),
+        ),
+    ),
     _one(
         "Share of their time that images spend at models",
         "percentunit",

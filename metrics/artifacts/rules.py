@@ -24,6 +24,7 @@ RECORDED: dict[str, str] = {
     ),
     "weavloader:stage_seconds:p95": quantile(0.95, catalog.STAGE_DURATION, "stage"),
     "weavloader:models_share:ratio5m": queries.MODELS_SHARE,
+    "weavloader:efficiency:ratio5m": f"max(avg_over_time({catalog.EFFICIENCY.name}[5m]))",
     "weavloader:backlog:images": shared(catalog.LEDGER_IMAGES, where='state="pending"'),
     "weavloader:ledger_difference:images": (_SEEN + f" - sum({_OTHERS})"),
 }
@@ -138,6 +139,16 @@ ALERTS = (
     ),
     Alert(
         "EfficiencyLow",
+        "weavloader:efficiency:ratio5m",
+        "< 0.8 and on() weavloader:backlog:images > 100",
+        "10m",
+        "warning",
+        "{{ $value | humanizePercentage }} of what the models give at most lands, though images wait",
+        "the dashboard's latency by stage shows what holds them up: start another processor where its core is full;"
+        " where the model server has changed, `python main.py calibrate` again while no image is in work",
+    ),
+    Alert(
+        "ModelsIdle",
         "weavloader:models_share:ratio5m",
         "< 0.3 and on() weavloader:backlog:images > 100",
         "15m",

@@ -102,6 +102,8 @@ def prometheus(debian: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
             house.quiet(seen)
             eventually(lambda seen=seen: value(address, 'max(weavloader_ledger_images{state="seen"})') == seen, 30)
             eventually(lambda batch=batch: value(address, LANDED) == 7 * (batch + 1), 30)
+        calibrated = house.run("calibrate", "--seconds", "1", "--in-flight", "4")
+        assert calibrated.returncode == 0, calibrated.stdout + calibrated.stderr
         yield address
 
 

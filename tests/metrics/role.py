@@ -28,6 +28,8 @@ COUNTS = ClusterCounts(
     kept_outputs=1,
     redis_bytes=1_000_000,
     sources={"sage": SourceState(12.5, held=True)},
+    ceiling=95.5,
+    efficiency=0.97,
 )
 
 

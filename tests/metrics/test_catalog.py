@@ -136,6 +136,8 @@ def test_metrics_of_every_process_and_of_the_cluster_are_in_one_answer(address: 
         "weavloader_kept_outputs 1.0",
         'weavloader_source_held{source="sage"} 1.0',
         'weavloader_source_poll_age_seconds{source="sage"} 12.5',
+        "weavloader_model_ceiling_images_per_second 95.5",
+        "weavloader_efficiency_ratio 0.97",
         'weavloader_circuit_processes{part="triton",state="open"} 1.0',
     ):
         assert wanted in lines

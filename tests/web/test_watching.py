@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from ledger import Lease, Ledger
-from records import Caption, Made, ModelIdentity, Outputs, Place, Sight
+from records import Calibration, Caption, Made, ModelIdentity, Outputs, Place, Sight
 from tests.store.images import image
 from tests.web.conftest import Land, Open, street
 from tests.web.test_letters import bury
 from tests.web.test_pages import cards, links, shown
-from web.watching import per_minute
 
 ADMIN = "the admin's word"
 
@@ -51,11 +50,36 @@ def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger:
     assert "W099" not in html
 
 
-@pytest.mark.parametrize(
-    ("ages", "wanted"), [([], 0), ([1, 2, 3], 3), ([1, 50, 61, 900], 2), ([n / 10 for n in range(1, 201)], 600)]
-)
-def test_the_pace_is_of_the_last_minute_or_of_what_is_remembered(ages: list[float], wanted: float) -> None:
-    assert per_minute([1e9 - age for age in ages], 1e9) == pytest.approx(wanted)
+def calibrated(rate: float, captioner: str = "light_captioner") -> Calibration:
+    models = (ModelIdentity(captioner, "1"), ModelIdentity("plain_embedder", "1"))
+    return Calibration(rate, 16, *models, text=True, when=1_764_000_000.0)
+
+
+def test_the_live_page_and_the_status_tell_the_efficiency(page: httpx.Client, land: Land, ledger: Ledger) -> None:
+    """Two landings in the last minute of a ceiling of 0.1 a second are a third of what the models could give."""
+    land(street(0), street(1))
+    for number in (0, 1):
+        landed(ledger, number)
+    ledger.keep_calibration(calibrated(0.1))
+    html = shown(page.get("/live"))
+    assert re.search(r'Efficiency</dt><dd title="[^"]* 0\.1 [^"]*2025-11-24[^"]*">33%', html)
+    status = page.get("/api/status").json()
+    assert status["landed_per_second"] == pytest.approx(2 / 60)
+    assert status["efficiency"] == pytest.approx(1 / 3)
+    assert (status["ceiling"]["images_per_second"], status["ceiling"]["captioner"]) == (0.1, "light_captioner")
+
+
+def test_without_a_calibration_of_the_configured_models_the_efficiency_is_not_known(
+    page: httpx.Client, ledger: Ledger
+) -> None:
+    for made in (None, calibrated(100.0, "gemma3")):
+        if made:
+            ledger.keep_calibration(made)
+        assert re.search(
+            r'Efficiency</dt><dd title="not known until [^"]*calibrate[^"]*">[^0-9%<]<', shown(page.get("/live"))
+        )
+        status = page.get("/api/status").json()
+        assert (status["ceiling"], status["efficiency"]) == (None, None)
 
 
 def test_letters_are_shown_by_cause_with_their_error(page: httpx.Client, ledger: Ledger) -> None:

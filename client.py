@@ -19,16 +19,16 @@ from typing import TypeVar
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.config import GrpcConfig
-from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
 from errors import ConfigurationError, PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState
 from settings import Weaviate
 from store.finding import Finding
 from store.grouping import Groups
-from store.objects import LandingObject, landing_object
+from store.objects import landing_object
 from store.reading import Collection
 from store.schema import MIGRATIONS, Migration, described, ensure, exists
+from store.wire import LandingObject, request
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
 StoreObserver = Callable[[str, str, float], None]
@@ -36,6 +36,8 @@ StoreObserver = Callable[[str, str, float], None]
 _PROBE_SECONDS = 1.0
 _CANARY_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
+# The SDK's own attempts at an unavailable server, as in its insert_many.
+_ATTEMPTS = 2
 
 # A channel finds its server again soon after it came back, takes the way that the settings say, and shares no TCP
 # connection with another one: a new channel must not get the dead connection of the one that it replaces.
@@ -48,6 +50,8 @@ _CHANNEL = GrpcConfig(
         ("grpc.use_local_subchannel_pool", 1),
     ]
 )
+
+_SUCCESS = "success"
 
 T = TypeVar("T")
 
@@ -81,7 +85,7 @@ class WeaviateStore(Finding):
         self._seen: Collection | None = None  # to read
         self._opening = asyncio.Lock()
         self._groups: Groups[LandingObject] = Groups(
-            self._send, lambda item: str(item.uuid), size=section.batch, linger=section.linger
+            self._send, lambda item: item.id, size=section.batch, linger=section.linger
         )
         self._left: dict[weaviate.WeaviateAsyncClient, asyncio.Task[None]] = {}  # given up, and closed by the task
         self._away = False  # when it was away a moment ago it is asked for before anything is sent
@@ -214,10 +218,14 @@ class WeaviateStore(Finding):
             self._client = client
         return self._client
 
-    async def _call(self, operation: str, make: Callable[[], Awaitable[T]]) -> T:
-        """Run one SDK call: its deadline, its errors in our words, and what the observer is told."""
+    async def _call(
+        self, operation: str, make: Callable[[], Awaitable[T]], judge: Callable[[T], str] = lambda _: _SUCCESS
+    ) -> T:
+        """Run one SDK call: its deadline, its errors in our words, and what the observer is told (of an answer, what
+        ``judge`` says of it).
+        """
         began, client = time.perf_counter(), self._client
-        status = "success"
+        status = _SUCCESS
 
         async def run() -> T:
             if self._away:
@@ -231,7 +239,8 @@ class WeaviateStore(Finding):
                     raise border.timed_out(self.address, self._section.timeout)
                 # The SDK tries a server that is gone for a minute: tell it apart from one that is slow.
                 await self._listening()
-            return task.result()
+            status = judge(answer := task.result())
+            return answer
         except WeavloaderError as error:
             status = error.cause
             raise
@@ -296,7 +305,7 @@ class WeaviateStore(Finding):
             errors = await self._insert([items[index] for index in left])
             for position, error in errors.items():
                 outcome[left[position]] = error
-            doubt = next((error for error in errors.values() if error.cause not in border.OWN_CAUSES), None)
+            doubt = border.doubtful(errors.values())
             left = [index for position, index in enumerate(left) if position not in errors]
             if doubt is None or not left:
                 break
@@ -309,14 +318,18 @@ class WeaviateStore(Finding):
     async def _insert(self, items: Sequence[LandingObject]) -> dict[int, WeavloaderError]:
         """One request; the errors of its objects by position."""
         collection = await self._use()
-        try:
-            answer = await self._call("land", lambda: collection.data.insert_many(items))
-        except WeavloaderError as error:
-            if not isinstance(error.__cause__, WeaviateInsertManyAllFailedError):
-                raise
-            if len(items) == 1 or (isinstance(error, PartUnavailable) and error.cause not in border.OWN_CAUSES):
-                return dict.fromkeys(range(len(items)), error)
-            # All failed, and the SDK does not say which of them how: ask for each alone.
-            alone = [await self._insert([item]) for item in items]
-            return {position: errors[0] for position, errors in enumerate(alone) if errors}
-        return {position: border.explain(one.message, self.address) for position, one in answer.errors.items()}
+
+        async def ask() -> dict[int, WeavloaderError]:
+            # what the SDK's insert_many calls, without its way of making the request
+            refused = await collection._connection.grpc_batch_objects(
+                request(collection.name, items), timeout=self._section.timeout, max_retries=_ATTEMPTS
+            )
+            return {position: border.explain(why, self.address) for position, why in refused.items()}
+
+        def judge(errors: dict[int, WeavloaderError]) -> str:
+            doubt = border.doubtful(errors.values())
+            if doubt is None and len(errors) == len(items):
+                doubt = errors[0]
+            return _SUCCESS if doubt is None else doubt.cause
+
+        return await self._call("land", ask, judge)

@@ -1,8 +1,8 @@
-"""`python -m benchmarks [startup] [light] [metrics] [ledger] [observing] [search] [recovery] [setup]
-[--rounds N] …`
+"""`python -m benchmarks [NAME …] [--rounds N] [--quick]`: measure, show, keep.
 
-Exit code 1 when a figure is below its floor or above its ceiling. `setup` downloads and builds everything anew and
-takes many minutes, `recovery` waits for ten deaths to be noticed: these run only when they are named.
+Exit code 1 when a figure is below its floor or above its ceiling. `--quick` runs those that have a quick form, only to
+show that they run: nothing is judged or kept. `setup` downloads and builds everything anew and takes many minutes,
+`recovery` waits for ten deaths to be noticed: these and the other long ones run only when they are named.
 """
 
 from __future__ import annotations
@@ -10,43 +10,52 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import ledger, light, metrics, observing, recovery, search, setup, startup
-from benchmarks.table import Row, show
+from benchmarks import landing, ledger, light, metrics, observing, recovery, search, setup, startup
+from benchmarks.table import Row, printed, show
 
-NAMES = ("startup", "light", "metrics", "ledger", "observing", "search", "recovery", "setup")
+Measurement = Callable[[Path, argparse.Namespace], list[Row]]
+
+#: What runs when nothing is named.
+USUAL: dict[str, Measurement] = {
+    "startup": lambda work, options: startup.run(work, options.rounds),
+    "light": lambda work, options: light.run(work, options.rounds, options.pictures),
+    "metrics": lambda work, _: metrics.run(work),
+    "ledger": lambda work, options: ledger.run(work, options.rounds, options.images),
+    "observing": lambda work, options: observing.run(work, options.rounds, options.images),
+    "search": lambda work, options: search.run(work, options.rounds),
+    "landing": lambda work, options: landing.run(work, options.rounds),
+}
+LONG: dict[str, Measurement] = {
+    "recovery": lambda work, _: recovery.run(work),
+    "setup": lambda work, _: setup.run(work),
+}
+QUICK: dict[str, Callable[[Path], list[Row]]] = {"landing": landing.quick}
 
 
 def main() -> int:
-    """Run the named measurements (all unless named)."""
+    """Run the named measurements."""
+    every = USUAL | LONG
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--images", type=int, default=2000, help="of each round of the ledger and of observing")
+    parser.add_argument("--quick", action="store_true", help="only see that they run")
     options = parser.parse_args()
-    options.names = options.names or list(NAMES[:6])
-    if unknown := set(options.names) - set(NAMES):
-        parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+    names = options.names or list(QUICK if options.quick else USUAL)
+    if unknown := set(names) - set(QUICK if options.quick else every):
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
-        if "startup" in options.names:
-            rows += startup.run(Path(work) / "startup", options.rounds)
-        if "light" in options.names:
-            rows += light.run(Path(work) / "light", options.rounds, options.pictures)
-        if "metrics" in options.names:
-            rows += metrics.run(Path(work) / "metrics")
-        if "ledger" in options.names:
-            rows += ledger.run(Path(work) / "ledger", options.rounds, options.images)
-        if "observing" in options.names:
-            rows += observing.run(Path(work) / "observing", options.rounds, options.images)
-        if "search" in options.names:
-            rows += search.run(Path(work) / "search", options.rounds)
-        if "recovery" in options.names:
-            rows += recovery.run(Path(work) / "recovery")
-        if "setup" in options.names:
-            rows += setup.run(Path(work) / "setup")
+        for name in names:
+            folder = Path(work) / name
+            rows += QUICK[name](folder) if options.quick else every[name](folder, options)
+    if options.quick:
+        printed(rows, judged=False)
+        return 0
     show(rows)
     return 0 if all(row.ok for row in rows) else 1
 

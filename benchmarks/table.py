@@ -50,13 +50,18 @@ def _bound(floor: float | None, ceiling: float | None) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in named if value is not None)
 
 
-def show(rows: Sequence[Row]) -> None:
-    """Print the rows, and keep them beside those of other measurements."""
+def printed(rows: Sequence[Row], *, judged: bool = True) -> None:
+    """Print the rows, and which of them missed their bound where they are judged."""
     table = Table("figure", "median", "spread", "bound", "")
     for row in rows:
-        mark = ("ok" if row.ok else "MISSED") if row.bound else ""
+        mark = ("ok" if row.ok else "MISSED") if row.bound and judged else ""
         table.add_row(row.name, f"{row.value:.2f}", row.spread, row.bound, mark)
     Console(width=110).print(table)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows, and keep them beside those of other measurements."""
+    printed(rows)
     new = [{**asdict(row), "value": round(row.value, 2), "ok": row.ok} for row in rows]
     measured = {row.command for row in rows}
     kept = [row for row in kept_rows() if row["command"] not in measured]

@@ -23,11 +23,12 @@ from PIL import Image
 
 from benchmarks.ledger import images
 from benchmarks.product import environment
-from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder
+from inference import TritonConnection, calibration, open_captioner, open_embedder
+from inference.images import prepare
 from job_system.app import celery_app
 from job_system.publish import publish_records
 from ledger import Ledger
-from records import ImageRecord, Picture, SourceAddress
+from records import ImageRecord, SourceAddress
 from settings import PROJECT_ROOT, Settings, load, process_environment
 from sources import pictures
 from stack import triton, valkey, weaviate
@@ -269,30 +270,16 @@ class World:
 
     async def _ceiling(self, encoded: Sequence[bytes], seconds: float, in_flight: int) -> float:
         settings = self.settings
+        ready = [prepare(data, settings.fetch) for data in encoded]
         connection = TritonConnection(settings.triton)
         captioner, embedder = open_captioner(settings.triton, connection), open_embedder(settings.triton, connection)
-        preparer = ImagePreparer(settings.fetch, 2)
-        ready = [await preparer.prepare(data) for data in encoded]
-        preparer.close()
-        source = itertools.cycle(ready)
-        begin = time.perf_counter() + 1.0
-        end = begin + seconds
-        counted = 0
-
-        async def one(picture: Picture) -> None:
-            await asyncio.gather(captioner.caption(picture), embedder.embed_image(picture))
-
-        async def keep() -> None:
-            nonlocal counted
-            while (now := time.perf_counter()) < end:
-                await one(next(source))
-                counted += begin <= now
-
         try:
-            await asyncio.gather(*(keep() for _ in range(in_flight)))
+            found = await calibration.ceiling(
+                captioner, embedder, ready, in_flight, seconds, text=calibration.embeds_text(settings.triton)
+            )
         finally:
             await connection.close()
-        return counted / (time.perf_counter() - begin)
+        return found.images_per_second
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

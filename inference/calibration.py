@@ -67,7 +67,7 @@ class Ceiling:
 
 def embeds_text(section: Triton) -> bool:
     """Whether the pipeline has each caption's text embedded."""
-    return True
+    return section.text_share > 0
 
 
 def current(calibration: Calibration | None, section: Triton) -> Calibration | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import httpx
 from weaviate import exceptions as sdk
@@ -92,6 +93,11 @@ _LENGTH = re.compile(r"vector lengths|vector with length|vector dimensions", re.
 _OWN_FAULT = re.compile(
     r"no such prop|invalid \S+ property|invalid \S+ array property|invalid uuid|is not a valid", re.I
 )
+
+
+def doubtful(errors: Iterable[WeavloaderError]) -> WeavloaderError | None:
+    """The first of these errors that is not plainly one object's own, and so may be its neighbours' as well."""
+    return next((error for error in errors if error.cause not in OWN_CAUSES), None)
 
 
 def unavailable(address: str, detail: str) -> PartUnavailable:

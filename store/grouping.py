@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from errors import PartUnavailable, WeavloaderError
@@ -24,12 +25,22 @@ def _own(error: Exception) -> Exception:
     return own
 
 
-class Groups(Generic[Item]):
-    """Collects items for at most ``linger`` seconds or up to ``size`` and sends them together.
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item]):
+    """An item, its waiter's future, and the loop's time at which it is to leave."""
 
-    At most ``in_flight`` requests are under way; what comes meanwhile leaves with the next one. ``send`` returns one
-    error or None for each item, in order, which goes to that item's own waiter; what it raises goes to all of them.
-    Two items of one ``key`` never travel in one group.
+    item: Item
+    done: asyncio.Future[None]
+    due: float
+
+
+class Groups(Generic[Item]):
+    """Collects items until ``size`` of them wait, or one has waited ``linger`` seconds, and sends them together.
+
+    At most ``in_flight`` requests are under way. A request's end alone sends nothing: groups that leave as soon as the
+    one before is answered are small, and small ones cost the store and this process several times as much an item.
+    ``send`` returns one error or None for each item, in order, which goes to that item's own waiter; what it raises
+    goes to all of them. Two items of one ``key`` never travel in one group.
     """
 
     def __init__(
@@ -37,10 +48,9 @@ class Groups(Generic[Item]):
     ) -> None:
         self._send, self._key = send, key
         self._size, self._linger, self._in_flight = max(size, 1), linger, in_flight
-        self._waiting: deque[tuple[Item, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Waiting[Item]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = False
         self._closed = False
 
     async def add(self, item: Item) -> None:
@@ -49,81 +59,74 @@ class Groups(Generic[Item]):
             raise PartUnavailable("weaviate", "the connection to Weaviate is closed")
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        self._waiting.append((item, done))
-        if len(self._waiting) >= self._size:
+        self._waiting.append(_Waiting(item, done, loop.time() + self._linger))
+        if self._timer is None or len(self._waiting) >= self._size:
             self._start()
-        elif self._timer is None and not self._due:
-            self._timer = loop.call_later(self._linger, self._linger_over)
         await done
 
     async def close(self, seconds: float) -> None:
         """Send what waits; what has not been answered after ``seconds`` fails as ``PartUnavailable``."""
         self._closed = True
         deadline = asyncio.get_running_loop().time() + seconds
-        self._linger_over()
+        self._start()
         while self._running and (left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._running, timeout=left)
+        for one in self._waiting:
+            if not one.done.done():
+                one.done.set_exception(PartUnavailable("weaviate", "the connection to Weaviate was closed meanwhile"))
+        self._waiting.clear()
         for task in tuple(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for _, done in self._waiting:
-            if not done.done():
-                done.set_exception(PartUnavailable("weaviate", "the connection to Weaviate was closed meanwhile"))
-        self._waiting.clear()
 
-    def _linger_over(self) -> None:
+    def _start(self) -> None:
+        """Send what is due, and look again when the next is."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._due = True
-        self._start()
-
-    def _start(self) -> None:
-        while len(self._running) < self._in_flight and (self._due or len(self._waiting) >= self._size):
-            group = self._take()
-            if not group:
+        loop = asyncio.get_running_loop()
+        while self._waiting and len(self._running) < self._in_flight:
+            if len(self._waiting) < self._size and not self._closed and (due := self._waiting[0].due) > loop.time():
+                self._timer = loop.call_at(due, self._start)
                 break
-            task = asyncio.get_running_loop().create_task(self._run(group))
-            self._running.add(task)
-            task.add_done_callback(self._finished)
-        if not self._waiting:
-            self._due = False
+            if group := self._take():
+                task = loop.create_task(self._run(group))
+                self._running.add(task)
+                task.add_done_callback(self._finished)
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[None]]]:
-        group: dict[str, tuple[Item, asyncio.Future[None]]] = {}
-        again: list[tuple[Item, asyncio.Future[None]]] = []
+    def _take(self) -> list[_Waiting[Item]]:
+        group: dict[str, _Waiting[Item]] = {}
+        again: list[_Waiting[Item]] = []
         while self._waiting and len(group) < self._size:
-            item, done = self._waiting.popleft()
-            if done.done():  # its job was cancelled while it waited
+            one = self._waiting.popleft()
+            if one.done.done():  # its job was cancelled while it waited
                 continue
-            key = self._key(item)
+            key = self._key(one.item)
             if key in group:
-                again.append((item, done))
+                again.append(one)
             else:
-                group[key] = (item, done)
+                group[key] = one
         self._waiting.extendleft(reversed(again))
         return list(group.values())
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._waiting:
-            self._due = True
         self._start()
 
-    async def _run(self, group: list[tuple[Item, asyncio.Future[None]]]) -> None:
+    async def _run(self, group: list[_Waiting[Item]]) -> None:
         try:
-            errors = await self._send([item for item, _ in group])
+            errors = await self._send([one.item for one in group])
         except asyncio.CancelledError:
             errors = [PartUnavailable("weaviate", "the connection to Weaviate was closed meanwhile")] * len(group)
         except Exception as error:  # noqa: BLE001 - a waiter must never wait for ever: it gets whatever went wrong
-            for _, done in group:
-                if not done.done():
-                    done.set_exception(_own(error))
+            for one in group:
+                if not one.done.done():
+                    one.done.set_exception(_own(error))
             return
-        for (_, done), own in zip(group, errors, strict=True):
-            if done.done():
+        for one, own in zip(group, errors, strict=True):
+            if one.done.done():
                 continue
             if own is None:
-                done.set_result(None)
+                one.done.set_result(None)
             else:
-                done.set_exception(_own(own))
+                one.done.set_exception(_own(own))

@@ -7,17 +7,17 @@ import math
 import os
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
-from weaviate.classes.data import DataObject, GeoCoordinate
+from numpy.typing import NDArray
+from weaviate.classes.data import GeoCoordinate
 
 from records import Hit, ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
 from store import border
 from store.narrowing import EXACT
-from store.schema import VECTOR
-
-LandingObject = DataObject[dict[str, Any], None]
+from store.wire import LandingObject
 
 # What a search brings back; the thumbnail stays where it is.
 RETURNED = ["caption", "keywords", "filename", "link", *EXACT, "timestamp", "latitude", "longitude"]
@@ -36,23 +36,12 @@ RECORDED = ["source", "link", "timestamp", *_WORDS]
 # tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
 # that was killed may have lost the vector from its graph, and puts it there again only when it is not the same.
 NOISE = 1e-3
-_random = np.random.default_rng()
-os.register_at_fork(after_in_child=lambda: _seed())
 
 
-def _seed() -> None:
-    """A child makes noise of its own."""
-    global _random
-    _random = np.random.default_rng()
-
-
-def landing_object(image: IndexedImage) -> LandingObject:
-    """The object of an image, under the image's own id.
-
-    Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
-    """
+def properties(image: IndexedImage) -> dict[str, Any]:
+    """What the object of an image tells, by the schema's names."""
     record = image.record
-    properties: dict[str, Any] = {
+    told: dict[str, Any] = {
         "filename": record.filename,
         "caption": image.caption.text,
         "keywords": [_text(word) for word in image.caption.keywords],
@@ -75,8 +64,15 @@ def landing_object(image: IndexedImage) -> LandingObject:
         **_where(image.place),
         **_who(image.captioner, image.embedder),
     }
-    clean = {name: _text(value) if isinstance(value, str) else value for name, value in properties.items()}
-    return DataObject(properties=clean, uuid=record.id, vector={VECTOR: told_apart(image.vector).tolist()})
+    return {name: _text(value) if isinstance(value, str) else value for name, value in told.items()}
+
+
+def landing_object(image: IndexedImage) -> LandingObject:
+    """The object of an image, under the image's own id.
+
+    Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
+    """
+    return LandingObject(image.record.id, properties(image), told_apart(image.vector))
 
 
 def _where(place: Place) -> dict[str, Any]:
@@ -105,12 +101,22 @@ def told_apart(vector: Vector) -> Vector:
     Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
     """
     values = np.asarray(vector, dtype=np.float64).reshape(-1)
-    length = math.sqrt(values @ values)
+    length = _length(values)
     if not math.isfinite(length) or length == 0:
         raise border.rejected(f"its vector of {values.size} numbers has no direction")
-    noise = _random.standard_normal(values.size)
-    mixed = values / length + noise * (NOISE / math.sqrt(noise @ noise))
-    return np.asarray(mixed / math.sqrt(mixed @ mixed), dtype=np.float32)
+    noise = _numbers(os.getpid()).standard_normal(values.size)
+    mixed = values * (1 / length) + noise * (NOISE / _length(noise))
+    return (mixed * (1 / _length(mixed))).astype(np.float32)
+
+
+def _length(values: NDArray[np.float64]) -> float:
+    return math.sqrt(values.dot(values))
+
+
+@cache
+def _numbers(process: int) -> np.random.Generator:
+    """A process's own random numbers: it costs more to begin them than to draw some."""
+    return np.random.default_rng()
 
 
 def is_uuid(text: str) -> bool:
@@ -177,4 +183,4 @@ def record_of(id: str, properties: Mapping[str, Any]) -> ImageRecord | None:
 
 def _text(value: str) -> str:
     """Half of a surrogate pair, which a model may say, cannot travel: it becomes a question mark."""
-    return value.encode("utf-8", "replace").decode("utf-8")
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")

@@ -72,7 +72,7 @@ def _invalid_once(make: Callable[[IndexedImage], Any], every: int) -> Callable[[
         if int(PurePath(name).stem) % every or name in refused:
             return item
         refused.add(name)
-        return replace(item, vector={"chaos": next(iter(item.vector.values()))})
+        return replace(item, vector_name="chaos")
 
     return made
 

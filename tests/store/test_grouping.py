@@ -56,3 +56,62 @@ async def test_neighbours_of_a_failure_end_well() -> None:
     outcomes = await asyncio.gather(*(groups.add(number) for number in range(3)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), TransientError, type(None)]
     await groups.close(1)
+
+
+async def test_a_group_leaves_when_its_first_item_has_lingered_however_many_wait() -> None:
+    """Neither the end of the request before it nor a later item moves that time."""
+    sent: list[tuple[list[int], float]] = []
+    loop = asyncio.get_running_loop()
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sent.append((list(items), loop.time()))
+        return [None] * len(items)
+
+    groups: Groups[int] = Groups(send, str, size=2, linger=0.2)
+    full = [asyncio.create_task(groups.add(number)) for number in range(2)]
+    late = asyncio.create_task(groups.add(2))
+    began = loop.time()
+    await asyncio.gather(*full)
+    assert [items for items, _ in sent] == [[0, 1]]
+    await late
+    assert sent[-1][0] == [2]
+    assert sent[-1][1] - began >= 0.2 - 0.01
+    await groups.close(1)
+
+
+async def test_a_full_group_does_not_linger_and_no_more_than_two_are_under_way() -> None:
+    under_way, most = 0, 0
+    answer = asyncio.Event()
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await answer.wait()
+        under_way -= 1
+        return [None] * len(items)
+
+    groups: Groups[int] = Groups(send, str, size=2, linger=60)
+    adding = [asyncio.create_task(groups.add(number)) for number in range(6)]
+    async with asyncio.timeout(10):
+        while under_way < 2:  # noqa: ASYNC110 - the loop's own turns are what is waited for
+            await asyncio.sleep(0)
+        answer.set()
+        await asyncio.gather(*adding)
+    assert most == 2
+    await groups.close(1)
+
+
+async def test_closing_sends_what_lingers() -> None:
+    sent: list[int] = []
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sent.extend(items)
+        return [None] * len(items)
+
+    groups: Groups[int] = Groups(send, str, size=50, linger=60)
+    adding = asyncio.create_task(groups.add(7))
+    await asyncio.sleep(0)
+    await groups.close(10)
+    await adding
+    assert sent == [7]

@@ -13,13 +13,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import landing, ledger, light, metrics, observing, recovery, search, setup, startup
+from benchmarks import landing, ledger, light, metrics, observing, recovery, search, setup, speed, startup
 from benchmarks.table import Row, printed, show
 
 Measurement = Callable[[Path, argparse.Namespace], list[Row]]
 
 #: What runs when nothing is named.
 USUAL: dict[str, Measurement] = {
+    "speed": lambda work, options: speed.run(work, options.rounds),
+    "ways": lambda work, options: speed.ways(work, options.rounds),
+    "memory": lambda work, _: speed.memory(work),
+    "crowd": lambda work, options: speed.crowd(work, options.rounds),
     "startup": lambda work, options: startup.run(work, options.rounds),
     "light": lambda work, options: light.run(work, options.rounds, options.pictures),
     "metrics": lambda work, _: metrics.run(work),
@@ -29,10 +33,11 @@ USUAL: dict[str, Measurement] = {
     "landing": lambda work, options: landing.run(work, options.rounds),
 }
 LONG: dict[str, Measurement] = {
+    "knee": lambda work, options: speed.knee(work, options.rounds),
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
-QUICK: dict[str, Callable[[Path], list[Row]]] = {"landing": landing.quick}
+QUICK: dict[str, Callable[[Path], list[Row]]] = {"speed": speed.quick, "landing": landing.quick}
 
 
 def main() -> int:

@@ -64,14 +64,17 @@ def write_pictures(folder: Path, size: Size, count: int = 200) -> None:
     draft = folder.with_name(f".{folder.name}")
     draft.mkdir(parents=True)
     noise = np.random.default_rng(1).normal(0, 6, (size.height, size.width, 1))
-    quality = 0
     with av.open(str(source / pictures.VIDEO)) as container:
-        for number, frame in enumerate(itertools.islice(container.decode(video=0), count)):
-            grown = frame.to_image().resize((size.width, size.height), Image.Resampling.BICUBIC)
-            pixels = np.asarray(grown) + np.roll(noise, number * 7, 1)
-            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-            quality = quality or _quality(image, size.kilobytes)
-            image.save(draft / f"{number:04d}.jpg", "JPEG", quality=quality)
+        frames = [frame.to_image() for frame in itertools.islice(container.decode(video=0), count)]
+
+    def grown(number: int) -> Image.Image:
+        image = frames[number].resize((size.width, size.height), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image) + np.roll(noise, number * 7, 1)
+        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+    quality = _quality(grown(len(frames) // 2), size.kilobytes)
+    for number in range(len(frames)):
+        grown(number).save(draft / f"{number:04d}.jpg", "JPEG", quality=quality)
     draft.rename(folder)
 
 
@@ -165,23 +168,33 @@ class World:
     @contextmanager
     def storage(self, folder: Path, delay_ms: float = 0) -> Iterator[None]:
         """A source that serves the folder's pictures."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.picture_server", str(folder), str(delay_ms)],
+        with self._serving("storage", "benchmarks.picture_server", str(folder), str(delay_ms)) as port:
+            self._storage = f"http://127.0.0.1:{port}"
+            yield
+
+    @contextmanager
+    def slow_broker(self, delay_ms: float) -> Iterator[str]:
+        """The broker's URL over a way on which every answer is so much later."""
+        port = self.settings.jobs.redis_port
+        with self._serving("way", "benchmarks.slow_way", str(port), str(delay_ms)) as way:
+            yield f"redis://127.0.0.1:{way}/0"
+
+    @contextmanager
+    def _serving(self, name: str, module: str, *arguments: str) -> Iterator[str]:
+        """A server of the measurements that prints its port and ends with its standard input."""
+        with subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
             cwd=PROJECT_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdin is not None
-        self._storage = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        self._pids["storage"] = process.pid
-        try:
-            yield
-        finally:
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            self._pids[name] = process.pid
+            yield process.stdout.readline().strip()
             process.stdin.close()
-            process.wait()
-            del self._pids["storage"]
+        del self._pids[name]
 
     @property
     def address(self) -> SourceAddress:
@@ -217,12 +230,13 @@ class World:
             del self._pids[f"processor{number}"]
         _wait(lambda: not any(name.startswith("processor") for name in self.ledger.roles()))
 
-    def records(self, count: int) -> list[ImageRecord]:
-        """New images of the storage."""
+    def records(self, count: int, equal_every: int = 0) -> list[ImageRecord]:
+        """New images of the storage; where it is said, one of so many shows always the same."""
         name = f"run{next(self._runs)}-{uuid.uuid4().hex[:6]}"
+        shown = (0 if equal_every and number % equal_every == 0 else number for number in range(count))
         return [
-            replace(record, url=f"{self._storage}/pictures/{number}-{name}.jpg")
-            for number, record in enumerate(images(name, count))
+            replace(record, url=f"{self._storage}/pictures/{picture}-{name}-{number}.jpg")
+            for number, (record, picture) in enumerate(zip(images(name, count), shown, strict=True))
         ]
 
     def queue(self, records: Sequence[ImageRecord]) -> None:

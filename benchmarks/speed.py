@@ -1,0 +1,174 @@
+"""End to end, beside the ceiling of a model server that sleeps: real servers, the product's own processors.
+
+Two processors share two cores with everything else. The ceiling is what the calibration's load generator gets from the
+same Triton with the pipeline's own calls and payloads (one caption and one image embedding an image), in turns with the
+runs. Task events and Flower are off; `observing` tells what they cost.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.light import spread
+from benchmarks.product import resident_megabytes
+from benchmarks.table import Row
+from benchmarks.world import FULL_HD, VGA, Size, World, write_pictures
+
+COMMAND = "python -m benchmarks speed"
+KNEE_COMMAND = "python -m benchmarks knee"
+CROWD_COMMAND = "python -m benchmarks crowd"
+WAYS_COMMAND = "python -m benchmarks ways"
+MEMORY_COMMAND = "python -m benchmarks memory"
+BROKER_MS, FETCH_MS = 2.0, 50.0
+PROCESSORS = 2
+#: Seconds of each run and of each ceiling.
+RUN_SECONDS, CEILING_SECONDS = 12.0, 5.0
+#: What a model takes for a batch, in ms: a + b for each of up to eight images; and what the end must reach.
+CASES = ((FULL_HD, 40.0, 5.0, 0.97), (VGA, 16.0, 4.0, 0.90))
+#: Milliseconds of a + b n whose ceilings rise from about 60 to about 300 images a second.
+KNEE = ((90.0, 5.0), (40.0, 5.0), (28.0, 4.5), (16.0, 4.0), (13.0, 3.6), (10.0, 3.2), (8.0, 2.4))
+KNEE_RATIO = 0.9
+#: Of three pictures of the crowd one is the same as before.
+EQUAL_EVERY = 3
+
+
+@contextmanager
+def world(work: Path) -> Iterator[World]:
+    """A world of its own."""
+    with ExitStack() as held:
+        yield World(work, held)
+
+
+def folder_of(work: Path, size: Size) -> Path:
+    """The pictures of a size."""
+    folder = work.parent / "pictures" / size.name
+    write_pictures(folder, size)
+    return folder
+
+
+def ratios(at: World, folder: Path, rounds: int, seconds: float = RUN_SECONDS) -> list[tuple[float, float]]:
+    """Images per second end to end, and of the ceiling, in turns."""
+    at.drain(300)
+    found = []
+    for _ in range(rounds):
+        top = at.ceiling(folder, CEILING_SECONDS)
+        found.append((at.drain(round(top * seconds)).rate, top))
+    return found
+
+
+def run(work: Path, rounds: int) -> list[Row]:
+    """The product beside the ceiling, at the two sizes."""
+    rows: list[Row] = []
+    with world(work) as at:
+        for size, base, item, floor in CASES:
+            folder = folder_of(work, size)
+            with at.models(base, item), at.storage(folder), at.processors(PROCESSORS):
+                pairs = ratios(at, folder, rounds)
+            name = f"{size.name}, models of {base:g} + {item:g} n ms"
+            rows += [
+                _row(f"{name}: images/s end to end", [rate for rate, _ in pairs]),
+                _row(f"{name}: images/s of the ceiling", [top for _, top in pairs]),
+                _row(f"{name}: end to end / ceiling", [rate / top for rate, top in pairs], floor),
+            ]
+    return rows
+
+
+def knee(work: Path, rounds: int) -> list[Row]:
+    """The ratio as the ceiling rises, and the highest ceiling with a ratio of at least 0.9."""
+    rows: list[Row] = []
+    with world(work) as at:
+        for size in (VGA, FULL_HD):
+            folder = folder_of(work, size)
+            highest = 0.0
+            for base, item in KNEE:
+                with at.models(base, item), at.storage(folder), at.processors(PROCESSORS):
+                    pairs = ratios(at, folder, rounds, 8.0)
+                top = statistics.median(top for _, top in pairs)
+                ratio = statistics.median(rate / top for rate, top in pairs)
+                highest = max(highest, top if ratio >= KNEE_RATIO else 0.0)
+                spread_of = spread([rate / top for rate, top in pairs])
+                rows.append(Row(f"{size.name}, ceiling {top:.0f}/s: ratio", ratio, None, KNEE_COMMAND, spread_of))
+            rows.append(Row(f"{size.name}: highest ceiling with a ratio of 0.9", highest, None, KNEE_COMMAND))
+    return rows
+
+
+def crowd(work: Path, rounds: int, early: int = 500, late: int = 5000, counted: int = 750) -> list[Row]:
+    """Images/s with models that take no time, when one camera at one place has landed so many pictures, a third of
+    which are equal: in a new collection each round.
+    """
+    first, then = [], []
+    with world(work) as at:
+        folder = folder_of(work, VGA)
+        with at.models(0, 0), at.storage(folder):
+            for number in range(rounds):
+                with at.processors(PROCESSORS, WEAVLOADER_COLLECTION=f"Crowd{number}"):
+                    at.seen(at.records(early, equal_every=EQUAL_EVERY))
+                    first.append(at.seen(at.records(counted, equal_every=EQUAL_EVERY)).rate)
+                    at.seen(at.records(late - early - counted, equal_every=EQUAL_EVERY))
+                    then.append(at.seen(at.records(counted, equal_every=EQUAL_EVERY)).rate)
+    both = list(zip(then, first, strict=True))
+    return [
+        _row(f"images/s after {early} pictures of one camera", first, command=CROWD_COMMAND),
+        _row(f"images/s after {late} pictures of one camera", then, command=CROWD_COMMAND),
+        _row("after the many / after the few", [one / other for one, other in both], 0.9, CROWD_COMMAND),
+    ]
+
+
+def ways(work: Path, rounds: int) -> list[Row]:
+    """End to end with every Redis answer 2 ms later, and with every image 50 ms later, beside neither, in turns."""
+    usual, redis, fetch = [], [], []
+    with world(work) as at:
+        folder = folder_of(work, VGA)
+        with at.models(40, 5), at.slow_broker(BROKER_MS) as broker:
+            for _ in range(rounds):
+                with at.storage(folder):
+                    with at.processors(PROCESSORS):
+                        usual.append(_after_warming(at))
+                    with at.processors(PROCESSORS, CELERY_BROKER_URL=broker):
+                        redis.append(_after_warming(at))
+                with at.storage(folder, FETCH_MS), at.processors(PROCESSORS):
+                    fetch.append(_after_warming(at))
+    slow = [one / other for one, other in zip(redis, usual, strict=True)]
+    late = [one / other for one, other in zip(fetch, usual, strict=True)]
+    return [
+        _row(f"every Redis answer {BROKER_MS:g} ms later / as it is", slow, 0.9, WAYS_COMMAND),
+        _row(f"every image {FETCH_MS:g} ms later / as it is", late, 0.9, WAYS_COMMAND),
+    ]
+
+
+def _after_warming(at: World) -> float:
+    at.drain(200)
+    return at.drain(700).rate
+
+
+def memory(work: Path, images: int = 10_000) -> list[Row]:
+    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images."""
+    with world(work) as at:
+        folder = folder_of(work, VGA)
+        with at.models(16, 4), at.storage(folder), at.processors(1):
+            at.drain(2000)
+            before = resident_megabytes(at.pid("processor0"))
+            at.drain(images)
+            after = resident_megabytes(at.pid("processor0"))
+    gained = (after - before) * 10_000 / images
+    return [
+        Row("resident memory of a processor with 64 images in flight, MB", after, None, MEMORY_COMMAND, "", 190),
+        Row("what it grows by in 10,000 images, MB", gained, None, MEMORY_COMMAND, "", 1),
+    ]
+
+
+def quick(work: Path) -> list[Row]:
+    """One short round, to see that it runs."""
+    with world(work) as at:
+        folder = work.parent / "pictures" / "few"
+        write_pictures(folder, VGA, 8)
+        with at.models(5, 1), at.storage(folder), at.processors(1):
+            rate, top = at.drain(60).rate, at.ceiling(folder, 1.0)
+    return [Row("images/s end to end", rate, None, COMMAND), Row("images/s of the ceiling", top, None, COMMAND)]
+
+
+def _row(name: str, values: Sequence[float], floor: float | None = None, command: str = COMMAND) -> Row:
+    return Row(name, statistics.median(values), floor, command, spread(values))

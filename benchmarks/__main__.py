@@ -1,4 +1,5 @@
-"""`python -m benchmarks [startup] [light] [metrics] [ledger] [search] [landing] [recovery] [setup] …`
+"""`python -m benchmarks [startup] [light] [metrics] [ledger] [search] [landing] [publishing] [recovery]
+[setup] …`
 
 Exit code 1 when a figure is below its floor or above its ceiling. `setup` downloads and builds everything anew and
 takes many minutes, `recovery` waits for ten deaths to be noticed: these run only when they are named.
@@ -14,11 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import landing, ledger, light, metrics, recovery, search, setup, startup
+from benchmarks import landing, ledger, light, metrics, publishing, recovery, search, setup, startup
 from benchmarks.table import Row, printed, show
 
-NAMES = ("startup", "light", "metrics", "ledger", "search", "landing", "recovery", "setup")
-QUICK = {"landing": landing.quick}
+NAMES = ("startup", "light", "metrics", "ledger", "search", "landing", "publishing", "recovery", "setup")
+QUICK = {"landing": landing.quick, "publishing": publishing.quick}
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         return _quick(options.names or list(QUICK))
-    options.names = options.names or list(NAMES[:6])
+    options.names = options.names or list(NAMES[:7])
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     rows: list[Row] = []
@@ -49,6 +50,8 @@ def main() -> int:
             rows += search.run(Path(work) / "search", options.rounds)
         if "landing" in options.names:
             rows += landing.run(Path(work) / "landing", options.rounds)
+        if "publishing" in options.names:
+            rows += publishing.run(Path(work) / "publishing", options.rounds)
         if "recovery" in options.names:
             rows += recovery.run(Path(work) / "recovery")
         if "setup" in options.names:

@@ -79,7 +79,7 @@ class ImageRecord:
 
     def to_message(self) -> dict[str, Any]:
         """The JSON form that travels in one Celery message: the record only, empty fields left out."""
-        return {key: value for key, value in asdict(self).items() if value != ""}
+        return {name: value for name in _RECORD_FIELDS if (value := getattr(self, name)) != ""}
 
     @classmethod
     def from_message(cls, message: object) -> ImageRecord:
@@ -105,6 +105,9 @@ class ImageRecord:
         except ValueError:
             raise PermanentError(f"a job's record has id={values['id']!r}, not a UUID", cause="bad_record") from None
         return cls(**values)
+
+
+_RECORD_FIELDS = tuple(item.name for item in fields(ImageRecord))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,22 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import landing, ledger, light, metrics, observing, recovery, search, setup, speed, startup
+from benchmarks import (
+    backlog,
+    landing,
+    ledger,
+    light,
+    metrics,
+    observing,
+    plain,
+    publishing,
+    recovery,
+    search,
+    setup,
+    speed,
+    startup,
+    versus,
+)
 from benchmarks.table import Row, printed, show
 
 Measurement = Callable[[Path, argparse.Namespace], list[Row]]
@@ -21,6 +36,7 @@ Measurement = Callable[[Path, argparse.Namespace], list[Row]]
 #: What runs when nothing is named.
 USUAL: dict[str, Measurement] = {
     "speed": lambda work, options: speed.run(work, options.rounds),
+    "versus": lambda work, options: versus.run(work, options.rounds),
     "ways": lambda work, options: speed.ways(work, options.rounds),
     "memory": lambda work, _: speed.memory(work),
     "crowd": lambda work, options: speed.crowd(work, options.rounds),
@@ -31,13 +47,23 @@ USUAL: dict[str, Measurement] = {
     "observing": lambda work, options: observing.run(work, options.rounds, options.images),
     "search": lambda work, options: search.run(work, options.rounds),
     "landing": lambda work, options: landing.run(work, options.rounds),
+    "publishing": lambda work, options: publishing.run(work, options.rounds),
+    "backlog": lambda work, options: backlog.run(work, options.rounds),
 }
 LONG: dict[str, Measurement] = {
     "knee": lambda work, options: speed.knee(work, options.rounds),
+    "million": lambda work, options: backlog.long(work, options.rounds),
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
-QUICK: dict[str, Callable[[Path], list[Row]]] = {"speed": speed.quick, "landing": landing.quick}
+QUICK: dict[str, Callable[[Path], list[Row]]] = {
+    "speed": speed.quick,
+    "versus": versus.quick,
+    "landing": landing.quick,
+    "publishing": publishing.quick,
+    "backlog": backlog.quick,
+    "plain": plain.quick,
+}
 
 
 def main() -> int:

@@ -1,4 +1,8 @@
-"""Publishing image records: one message an image, in the form that Celery's own ``apply_async`` gives it."""
+"""Publishing image records: one message an image, in the form that Celery's own ``apply_async`` gives it.
+
+The list that is a queue of kombu's on Redis gets them by one command: kombu's own batch sends a command a message, and
+makes each message anew.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
 from errors import PartUnavailable
-from job_system.queues import IMAGES, TASKS
+from job_system.messages import message_form
+from job_system.queues import IMAGES
 from records import ImageRecord
 
-#: Messages that travel to the broker in one request (measured: 3,000/s; one at a time 1,500/s).
+#: Messages that travel to the broker in one request: a megabyte.
 BATCH = 500
-PROCESS_IMAGE = f"{TASKS}.process_image_task"
 
 _RETRY = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1.0}
 
@@ -37,14 +41,13 @@ def publish_records(app: Celery, records: Sequence[ImageRecord], producer: Produ
 
 
 def _publish_batch(app: Celery, records: Sequence[ImageRecord], given: Producer | None) -> None:
+    form = message_form(app)
+    messages = [form.write(record) for record in records]
     with app.producer_or_acquire(given) as producer:
 
         def send() -> None:
-            with producer.batch(max_size=BATCH):
-                for record in records:
-                    message = app.amqp.as_task_v2(
-                        record.id, PROCESS_IMAGE, args=(record.to_message(),), ignore_result=True, argsrepr=record.id
-                    )
-                    app.amqp.send_task_message(producer, PROCESS_IMAGE, message, queue=IMAGES, retry=False)
+            producer.maybe_declare(app.amqp.queues[IMAGES])
+            with producer.channel.conn_or_acquire() as client:
+                client.lpush(IMAGES, *messages)
 
         producer.connection.ensure(producer, send, **_RETRY)()

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from itertools import chain
+from operator import attrgetter
 
 from records import ImageRecord
 
 _NAMES = tuple(item.name for item in fields(ImageRecord))[1:]
+_values = attrgetter(*_NAMES)
 
 
 def pack(record: ImageRecord) -> str:
     """The record's fields without its id."""
-    return json.dumps(astuple(record)[1:], separators=(",", ":"))
+    return json.dumps(_values(record), separators=(",", ":"))
 
 
 def unpack(image: str, text: str) -> ImageRecord:

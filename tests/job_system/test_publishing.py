@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from celery import Celery
 from errors import PartUnavailable
 from job_system.celery_config import configuration
 from job_system.publish import publish_records
+from job_system.queues import IMAGE_TASK, IMAGES
 from settings import Jobs, Settings
 from tests.fixtures.redis import Valkey, running_valkey
 from tests.job_system.samples import image, images
@@ -34,6 +37,26 @@ def test_a_message_holds_the_record_only_and_its_id_is_the_images(app: Celery, v
     assert message["headers"]["task"] == "job_system.tasks.process_image_task"
     assert message["headers"]["ignore_result"] is True
     assert message["content-type"] == "application/json"
+
+
+def test_a_message_is_the_one_that_celery_makes(app: Celery, valkey: Valkey) -> None:
+    record = replace(image(), filename='50% "grün".jpg')
+    publish_records(app, [record])
+    made = app.amqp.as_task_v2(record.id, IMAGE_TASK, (record.to_message(),), ignore_result=True, argsrepr=record.id)
+    with app.producer_or_acquire() as producer:
+        app.amqp.send_task_message(producer, IMAGE_TASK, made, queue=IMAGES)
+    theirs, ours = (json.loads(text) for text in valkey.client.lrange("image_processing", 0, -1))
+    for message in (theirs, ours):
+        assert uuid.UUID(message["properties"].pop("delivery_tag"))
+        message["body"] = json.loads(base64.b64decode(message["body"]))
+    assert ours == theirs
+
+
+def test_each_delivery_has_a_tag_of_its_own(app: Celery, valkey: Valkey) -> None:
+    """A worker knows what it has not acknowledged by it."""
+    publish_records(app, [image(), image(), image(number=2)])
+    messages = [json.loads(text) for text in valkey.client.lrange("image_processing", 0, -1)]
+    assert len({message["properties"]["delivery_tag"] for message in messages}) == 3
 
 
 def test_tasks_go_to_their_queues(app: Celery, valkey: Valkey) -> None:

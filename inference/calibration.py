@@ -99,7 +99,7 @@ async def ceiling(
         async with asyncio.TaskGroup() as group:
             for _ in range(in_flight):
                 group.create_task(run.lane())
-            group.create_task(run.tell(f"{in_flight} images in flight", report))
+            group.create_task(run.tell(f"seconds with {in_flight} images in flight", report))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return run.found()

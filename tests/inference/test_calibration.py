@@ -149,7 +149,7 @@ async def test_as_many_are_in_flight_as_it_takes(sleepers: Watched) -> None:
     for one, more in itertools.pairwise(trials[:-1]):
         assert more.images_per_second >= 1.03 * one.images_per_second
     assert found.in_flight == max(trials, key=lambda trial: trial.images_per_second).in_flight
-    assert ("8 images in flight", 0, 1) in told
+    assert ("seconds with 8 images in flight", 0, 1) in told
 
 
 @pytest.mark.parametrize(

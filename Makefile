@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help setup demo test check bench chaos chaos-long clean readme artifacts requirements
+.PHONY: help setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -42,6 +42,10 @@ check: $(VENV)/.installed-dev ## lint, format, types, import rules
 bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks
+
+bench-long: $(VENV)/.installed-dev ## measure what takes long: a backlog of a million
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m benchmarks --long
 
 chaos: $(VENV)/.installed-dev ## break every part under load and prove that nothing is lost; see docs/reliability.md
 	@$(BIN)/python main.py setup

@@ -226,6 +226,12 @@ class Triton(Section):
         "weight of the caption's embedding in an image's vector, 0 to 1 (0: the caption is not embedded)",
     )
     timeout: Limit = setting(120, "WEAVLOADER_MODEL_TIMEOUT", "seconds that one inference may take")
+    least_in_flight: Count = setting(
+        2, "WEAVLOADER_MODEL_FLOOR", "requests that a processor may always have in hand at a model"
+    )
+    most_in_flight: Count = setting(
+        64, "WEAVLOADER_MODEL_CAP", "most requests that a processor has in hand at a model, if that makes it quicker"
+    )
     repository: Folder = setting(
         "triton/models", "WEAVLOADER_MODEL_REPOSITORY", "model repository of the embedded Triton"
     )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--rounds N] [--quick]`: measure, show, keep.
+"""`python -m benchmarks [NAME …] [--rounds N] [--quick | --long]`: measure, show, keep.
 
 Exit code 1 when a figure is below its floor or above its ceiling. `--quick` runs those that have a quick form, only to
 show that they run: nothing is judged or kept. `setup` downloads and builds everything anew and takes many minutes,
@@ -50,9 +50,12 @@ USUAL: dict[str, Measurement] = {
     "publishing": lambda work, options: publishing.run(work, options.rounds),
     "backlog": lambda work, options: backlog.run(work, options.rounds),
 }
-LONG: dict[str, Measurement] = {
+#: What `--long` runs.
+CURVES: dict[str, Measurement] = {
     "knee": lambda work, options: speed.knee(work, options.rounds),
     "million": lambda work, options: backlog.long(work, options.rounds),
+}
+RARE: dict[str, Measurement] = {
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
@@ -68,15 +71,16 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
 
 def main() -> int:
     """Run the named measurements."""
-    every = USUAL | LONG
+    every = USUAL | CURVES | RARE
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--images", type=int, default=2000, help="of each round of the ledger and of observing")
     parser.add_argument("--quick", action="store_true", help="only see that they run")
+    parser.add_argument("--long", action="store_true", help="the curves and the long queue, unless something is named")
     options = parser.parse_args()
-    names = options.names or list(QUICK if options.quick else USUAL)
+    names = options.names or list(QUICK if options.quick else CURVES if options.long else USUAL)
     if unknown := set(names) - set(QUICK if options.quick else every):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
     rows: list[Row] = []

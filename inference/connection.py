@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from inference.border import (
     translate,
 )
 from inference.contract import Array, Contract, differences
+from inference.limit import AdaptiveLimit
 from inference.model_config import ADMIN_SECONDS
 from inference.recovery import Reviver, dead_process
 from settings import Triton
@@ -45,15 +47,31 @@ _CHANNEL = [
 ]
 
 
+_past_limits: ContextVar[bool] = ContextVar("past_limits", default=False)
+
+
+@contextmanager
+def past_limits() -> Iterator[None]:
+    """What is asked in this block waits for no other request: it is to tell how the model is."""
+    token = _past_limits.set(True)
+    try:
+        yield
+    finally:
+        _past_limits.reset(token)
+
+
 class TritonConnection:
     """One gRPC client for all models.
 
     It opens at the first call, on the event loop that runs then (a channel that is opened before a fork hangs in the
-    child); a call on another loop opens anew.
+    child); a call on another loop opens anew. Where it is ``limited`` no model has more requests in hand than make it
+    quicker; urgent ones, and those inside ``past_limits``, do not wait for that.
     """
 
-    def __init__(self, section: Triton, observe: ModelObserver | None = None) -> None:
+    def __init__(self, section: Triton, observe: ModelObserver | None = None, *, limited: bool = False) -> None:
         self._section = section
+        self._limited = limited
+        self._limits: dict[str, AdaptiveLimit] = {}
         self._observe = observe
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,6 +125,20 @@ class TritonConnection:
         went away with the request in hand, and ``WrongModel`` when the model's own description differs from the
         contract.
         """
+        if self._limited and not urgent and not _past_limits.get():
+            async with self._limit(model).turn():
+                return await self._infer_now(model, contract, inputs, urgent)
+        return await self._infer_now(model, contract, inputs, urgent)
+
+    def _limit(self, model: str) -> AdaptiveLimit:
+        if model not in self._limits:
+            section = self._section
+            self._limits[model] = AdaptiveLimit(section.least_in_flight, section.most_in_flight, section.timeout)
+        return self._limits[model]
+
+    async def _infer_now(
+        self, model: str, contract: Contract, inputs: Mapping[str, Array], urgent: bool
+    ) -> dict[str, Array]:
         client = self._open()
         try:
             return await self._infer(client, model, contract, inputs, urgent)
@@ -177,6 +209,7 @@ class TritonConnection:
             self._client, self._loop = None, loop
             self._reviver = Reviver(self._section.timeout)
             self._retired = set()
+            self._limits = {}
         if self._client is None:
             if not self._section.host:
                 raise ConfigurationError("TRITON_HOST is not set: set it, or start `python main.py up` first.")

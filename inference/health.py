@@ -11,7 +11,7 @@ import simplejpeg
 
 from errors import PartUnavailable, WeavloaderError
 from inference.choice import AnyCaptioner, AnyEmbedder
-from inference.connection import TritonConnection
+from inference.connection import TritonConnection, past_limits
 from inference.images import prepare
 from inference.model_config import CANARY_SECONDS
 from records import PartState, Picture
@@ -34,10 +34,11 @@ async def canary(
     begin = time.perf_counter()
     picture = _picture()
     try:
-        async with asyncio.timeout(deadline_seconds):
-            answers = await asyncio.gather(
-                captioner.caption(picture), embedder.embed_image(picture), return_exceptions=True
-            )
+        with past_limits():
+            async with asyncio.timeout(deadline_seconds):
+                answers = await asyncio.gather(
+                    captioner.caption(picture), embedder.embed_image(picture), return_exceptions=True
+                )
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer

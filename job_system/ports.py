@@ -121,7 +121,7 @@ class OpenPorts:
         from sources import ImageFetcher, NodePlaces
 
         async with AsyncExitStack() as stack:
-            connection = TritonConnection(settings.triton, observe=recorder.model_observed)
+            connection = TritonConnection(settings.triton, observe=recorder.model_observed, limited=True)
             stack.push_async_callback(connection.close)
             preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads, observe=_decoded)
             stack.callback(preparer.close)

@@ -144,6 +144,9 @@ class Jobs(Section):
     )
     redis_port: Port = setting(6379, "WEAVLOADER_REDIS_PORT", "port of the embedded Valkey")
     in_flight: Count = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
+    processors: Count = setting(
+        1, "WEAVLOADER_PROCESSORS", "processors that `up` starts: one takes one core at most (up to about 100 images/s)"
+    )
     task_events: bool = setting(
         True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.6 CPU-ms an image)"
     )

@@ -93,8 +93,8 @@ class Supervisor:
         """The socket that supervisord listens on."""
         return self._folder / "control"
 
-    def start(self, environment: Mapping[str, str], lock: int, shm_prefixes: Sequence[str]) -> None:
-        """Start supervisord with no program yet. Its guard inherits ``lock`` (a file descriptor), so that the data
+    def start(self, environment: Mapping[str, str], lock: int, shm_prefixes: Sequence[str], processors: int) -> None:
+        """Start supervisord with no program yet; it will know so many processors. Its guard inherits ``lock`` (a file descriptor), so that the data
         folder stays taken until everything has ended, even when this process is killed.
 
         Raises ``ConfigurationError`` when it does not answer.
@@ -109,6 +109,7 @@ class Supervisor:
             "WEAVLOADER_RUN_DIR": str(self._folder),
             "WEAVLOADER_LOG_DIR": str(self._data / "logs"),
             "WEAVLOADER_AUTOSTART": "false",
+            "WEAVLOADER_FURTHER_PROCESSORS": str(processors - 1),
             "WEAVLOADER_ROLE_METRICS": "false",  # the metrics role serves those of all
             "PYTHONUNBUFFERED": "1",
             # Decoding takes and gives back megabytes an image: keeping them saves a seventh of its CPU time.

@@ -106,7 +106,8 @@ class Stack:
 
         self._supervisor = supervisor = Supervisor(self._data)
         assert self._lock is not None
-        supervisor.start(handover.environment(self.settings), self._lock.fileno(), self._shm_prefixes)
+        processors = self.settings.jobs.processors
+        supervisor.start(handover.environment(self.settings), self._lock.fileno(), self._shm_prefixes, processors)
         for part, launch in launches.items():
             self._say(f"starting {part.title} (log: {self._log(part.name)})")
             supervisor.launch(part.name, launch)
@@ -119,6 +120,9 @@ class Stack:
             ready("valkey")
             for role in first:
                 supervisor.start_role(role)
+            if "processor" in first:
+                for number in range(2, processors + 1):
+                    supervisor.start_role(f"processor{number}")
             ready()
         for role in later:
             supervisor.start_role(role)

@@ -53,13 +53,13 @@ def test_the_configuration_has_a_program_for_every_part_and_role_in_its_group() 
     parser.read(CONFIGURATION)
     parts = {part.name for part in PARTS} | {prometheus.NAME}
     assert set(parser["group:parts"]["programs"].split(",")) == parts
-    assert set(parser["group:roles"]["programs"].split(",")) == set(ROLES)
+    assert set(parser["group:roles"]["programs"].split(",")) == {*ROLES, "processors"}
     programs = {name.removeprefix("program:") for name in parser.sections() if name.startswith("program:")}
-    assert programs == parts | set(ROLES)
+    assert programs == parts | {*ROLES, "processors"}
     assert all(parser[f"program:{name}"]["autorestart"] == "true" for name in programs)
 
 
-def test_plain_supervisord_runs_the_roles_and_no_part_with_the_four_documented_variables(tmp_path: Path) -> None:
+def test_plain_supervisord_runs_the_roles_and_no_part_with_the_five_documented_variables(tmp_path: Path) -> None:
     """As in a container, where the parts run elsewhere; here they are not set, so the roles end and are tried again."""
     with tempfile.TemporaryDirectory() as run:
         environment = {
@@ -67,6 +67,7 @@ def test_plain_supervisord_runs_the_roles_and_no_part_with_the_four_documented_v
             "WEAVLOADER_RUN_DIR": run,
             "WEAVLOADER_LOG_DIR": str(tmp_path),
             "WEAVLOADER_AUTOSTART": "true",
+            "WEAVLOADER_FURTHER_PROCESSORS": "1",
             "WEAVLOADER_DATA_DIR": str(tmp_path),
         }
         process = subprocess.Popen(
@@ -82,9 +83,9 @@ def test_plain_supervisord_runs_the_roles_and_no_part_with_the_four_documented_v
                 *(part.name for part in PARTS),
                 prometheus.NAME,
             }
-            until(
-                lambda: "CELERY_BROKER_URL" in (tmp_path / "processor.log").read_text(), 60, "the processor's message"
-            )
+            for name in ("processor", "processor2"):
+                log = tmp_path / f"{name}.log"
+                until(lambda log=log: "CELERY_BROKER_URL" in log.read_text(), 60, "the processor's message")
         finally:
             ask(control, "shutdown")
             process.wait(20)

@@ -105,7 +105,7 @@ class Ledger:
         Of many at once exactly one gets it. An image that the ledger does not know is recorded first.
         """
         owner = secrets.token_hex(8)
-        answer = self._connection.run("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
+        answer = self._connection.run_together("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
         token, attempt, kept, paused = answer
@@ -139,7 +139,7 @@ class Ledger:
 
     def land(self, lease: Lease) -> bool:
         """The image is confirmed in the store. False: the lease was lost, nothing changed."""
-        return self._end("land", lease)
+        return bool(self._connection.run_together("land", lease.id, lease.token))
 
     def skip(self, lease: Lease, reason: str) -> bool:
         """The image is left out, with a reason. False: the lease was lost, nothing changed."""

@@ -94,8 +94,8 @@ class Supervisor:
         return self._folder / "control"
 
     def start(self, environment: Mapping[str, str], lock: int, shm_prefixes: Sequence[str], processors: int) -> None:
-        """Start supervisord with no program yet; it will know so many processors. Its guard inherits ``lock`` (a file descriptor), so that the data
-        folder stays taken until everything has ended, even when this process is killed.
+        """Start supervisord with no program yet; it will know so many processors. Its guard inherits ``lock`` (a file
+        descriptor), so that the data folder stays taken until everything has ended, even when this process is killed.
 
         Raises ``ConfigurationError`` when it does not answer.
         """

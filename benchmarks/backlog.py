@@ -2,8 +2,8 @@
 
 Two Valkeys, one whose queue holds 1,000 jobs when counting begins and none when it ends, and one whose queue holds the
 long backlog all the time. A worker (the product's, with ports that do nothing) is started for each turn; its first
-1,500 jobs are not counted, so that its start is not, then 1,000 are. It is stopped, and the queue filled up again by the
-monitor's path, which is the other thing measured. CPU is that of the worker's (or the monitor's) process and of
+1,500 jobs are not counted, so that its start is not, then 1,000 are. It is stopped, and the queue filled up again by
+the monitor's path, which is the other thing measured. CPU is that of the worker's (or the monitor's) process and of
 Valkey's; the ratios are of turns next to each other. What is bound is the whole cost of a job: its publishing takes a
 twentieth of it, and in that part it is felt that no processor's cache holds a long queue.
 """

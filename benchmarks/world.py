@@ -63,7 +63,7 @@ def write_pictures(folder: Path, size: Size, count: int = 200) -> None:
     source = pictures.install(load().settings.paths.cache, print)
     draft = folder.with_name(f".{folder.name}")
     draft.mkdir(parents=True)
-    noise = np.random.default_rng(1).normal(0, 6, (size.height, size.width, 1))
+    noise = np.random.default_rng(1).normal(0, 2, (size.height, size.width, 1))
     with av.open(str(source / pictures.VIDEO)) as container:
         frames = [frame.to_image() for frame in itertools.islice(container.decode(video=0), count)]
 
@@ -72,19 +72,21 @@ def write_pictures(folder: Path, size: Size, count: int = 200) -> None:
         pixels = np.asarray(image) + np.roll(noise, number * 7, 1)
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
-    quality = _quality(grown(len(frames) // 2), size.kilobytes)
+    samples = [grown(number) for number in range(0, len(frames), max(1, len(frames) // 10))]
+    quality = next((one for one in range(40, 97) if _kilobytes(samples, one) >= size.kilobytes), 97)
     for number in range(len(frames)):
         grown(number).save(draft / f"{number:04d}.jpg", "JPEG", quality=quality)
     draft.rename(folder)
 
 
-def _quality(image: Image.Image, kilobytes: int) -> int:
-    for quality in range(30, 97, 2):
+def _kilobytes(images: Sequence[Image.Image], quality: int) -> float:
+    """What the images have on average."""
+    total = 0
+    for image in images:
         output = io.BytesIO()
         image.save(output, "JPEG", quality=quality)
-        if output.tell() >= 1000 * kilobytes:
-            return quality
-    return 97
+        total += output.tell()
+    return total / 1000 / len(images)
 
 
 def cpu_seconds(pid: int) -> float:

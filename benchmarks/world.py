@@ -32,7 +32,7 @@ from records import ImageRecord, SourceAddress
 from settings import PROJECT_ROOT, Settings, load, process_environment
 from sources import pictures
 from stack import triton, valkey, weaviate
-from stack.launch import started
+from stack.launch import KEEPING_MEMORY, started
 
 MODELS = PROJECT_ROOT / "benchmarks" / "triton_models"
 SOURCE = "benchmark"
@@ -214,7 +214,7 @@ class World:
         """The product's processors, ready for work."""
         with ExitStack() as held:
             for number in range(count):
-                variables = process_environment({**self._ports, **changed})
+                variables = process_environment({**self._ports, **KEEPING_MEMORY, **changed})
                 log = held.enter_context((self.folder / f"processor{number}.log").open("ab"))
                 process = subprocess.Popen(
                     [sys.executable, "main.py", "processor"],

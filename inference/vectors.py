@@ -36,7 +36,7 @@ class VectorReader:
 
 def _unit(model: str, values: Array) -> Vector:
     wide = values.astype(np.float64)
-    length = math.sqrt(wide @ wide)
+    length = math.sqrt(float((wide * wide).sum()))  # a product would give up the interpreter's lock
     if not np.isfinite(length):
         raise bad_answer(model, "an embedding with NaN or infinity")
     if length < 1e-12:

@@ -17,7 +17,7 @@ from errors import ConfigurationError, PartUnavailable
 from settings import PROJECT_ROOT, process_environment, running_stack
 from stack.folders import run_folder
 from stack.handover import write_private
-from stack.launch import Launch
+from stack.launch import KEEPING_MEMORY, Launch
 from stack.processes import MARK
 
 CONFIGURATION = PROJECT_ROOT / "supervisord.conf"
@@ -112,9 +112,7 @@ class Supervisor:
             "WEAVLOADER_FURTHER_PROCESSORS": str(processors - 1),
             "WEAVLOADER_ROLE_METRICS": "false",  # the metrics role serves those of all
             "PYTHONUNBUFFERED": "1",
-            # Decoding takes and gives back megabytes an image: keeping them saves a seventh of its CPU time.
-            "MALLOC_TRIM_THRESHOLD_": "536870912",
-            "MALLOC_MMAP_THRESHOLD_": "1073741824",
+            **KEEPING_MEMORY,
             MARK: str(self._data),
         }
         with log.open("wb") as output:

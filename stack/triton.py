@@ -24,15 +24,12 @@ from pathlib import Path
 from errors import ConfigurationError, PartUnavailable
 from inference.model_config import NEEDS
 from settings import PROJECT_ROOT, Settings, environment_variable
-from stack.launch import Launch
+from stack.launch import KEEPING_MEMORY, Launch
 
 REQUIREMENTS = PROJECT_ROOT / "triton" / "requirements.txt"
 LOOPBACK = "127.0.0.1"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _POLL_SECONDS = 0.05
-# A decoded picture is some megabytes: with glibc's own thresholds every one of them is mapped and unmapped again,
-# which costs thousands of page faults an image.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "536870912", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def launch(
         "PYTHONHOME": "",
         "PYTHONPATH": "",
         "TOKENIZERS_PARALLELISM": "false",
-        **_MALLOC,
+        **KEEPING_MEMORY,
     }
     return Launch(tuple(argv), environment, prefix)
 

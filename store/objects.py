@@ -36,6 +36,8 @@ RECORDED = ["source", "link", "timestamp", *_WORDS]
 # tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
 # that was killed may have lost the vector from its graph, and puts it there again only when it is not the same.
 NOISE = 1e-3
+#: Vectors of noise that are drawn at a time.
+NOISE_DRAWN = 64
 
 
 def properties(image: IndexedImage) -> dict[str, Any]:
@@ -104,19 +106,30 @@ def told_apart(vector: Vector) -> Vector:
     length = _length(values)
     if not math.isfinite(length) or length == 0:
         raise border.rejected(f"its vector of {values.size} numbers has no direction")
-    noise = _numbers(os.getpid()).standard_normal(values.size)
+    noise = _noise(values.size)
     mixed = values * (1 / length) + noise * (NOISE / _length(noise))
     return (mixed * (1 / _length(mixed))).astype(np.float32)
 
 
 def _length(values: NDArray[np.float64]) -> float:
-    return math.sqrt(values.dot(values))
+    # not dot(): that gives up the interpreter's lock, and waits to have it back, for less than a microsecond of work
+    return math.sqrt(float((values * values).sum()))
 
 
 @cache
-def _numbers(process: int) -> np.random.Generator:
-    """A process's own random numbers: it costs more to begin them than to draw some."""
-    return np.random.default_rng()
+def _numbers(process: int, size: int) -> list[NDArray[np.float64]]:
+    """A process's own random numbers that are drawn and not used yet: drawing costs more than using them."""
+    return []
+
+
+def _noise(size: int) -> NDArray[np.float64]:
+    """Normally distributed float64[size], other ones each time."""
+    drawn = _numbers(os.getpid(), size)
+    while True:
+        try:
+            return drawn.pop()
+        except IndexError:
+            drawn.extend(np.random.default_rng().standard_normal((NOISE_DRAWN, size)))
 
 
 def is_uuid(text: str) -> bool:

@@ -257,7 +257,9 @@ class Weaviate(Section):
     timeout: Limit = setting(60, "WEAVLOADER_STORE_TIMEOUT", "seconds that one request to the store may take")
     batch: Count = setting(50, "WEAVLOADER_LANDING_BATCH", "most objects that land in one request")
     linger: Seconds = setting(
-        0.1, "WEAVLOADER_LANDING_LINGER", "seconds that a landing waits for others to join its request"
+        0.4,
+        "WEAVLOADER_LANDING_LINGER",
+        "seconds that a landing waits for others to join its request (an eighth of that where none came before it)",
     )
     bin: str = setting("", "WEAVIATE_BIN", "weaviate server binary to use for the embedded store")
     cluster_ports: Port = setting(

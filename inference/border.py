@@ -127,8 +127,22 @@ def translate(error: Exception, model: str, address: str) -> WeavloaderError:
 
 def said(error: Exception) -> str:
     """The exception's text on one line."""
-    message = error.message() if isinstance(error, InferenceServerException) else str(error)
-    return " ".join(str(message or type(error).__name__).split())[:300].rstrip(".")
+    return " ".join((details(error) or type(error).__name__).split())[:300].rstrip(".")
+
+
+def let_go(error: BaseException) -> None:
+    """Drop the frames that an exception remembers: they hold the call, and a call holds its connection open even when
+    the channel has been closed, for as long as somebody keeps the exception.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
+def details(error: Exception) -> str:
+    """What the server, or the channel, says of the failure."""
+    if isinstance(error, InferenceServerException):
+        return str(error.message() or "")
+    told = getattr(error, "details", None)
+    return str(told() or "") if callable(told) else str(error)
 
 
 def status_of(error: Exception) -> grpc.StatusCode | None:

@@ -13,13 +13,14 @@ import grpc
 import tritonclient.grpc.aio as triton_aio
 
 from errors import ConfigurationError, PartDied, PartUnavailable, TransientError, WeavloaderError
+from inference import wire
 from inference.border import (
     MODELS_OWN_OR_NOT,
     SDK_ERRORS,
     ModelAbsent,
     WrongModel,
-    decode,
-    encode,
+    details,
+    let_go,
     said,
     status_of,
     translate,
@@ -152,19 +153,18 @@ class TritonConnection:
     ) -> dict[str, Array]:
         if model not in self._checked:
             await self._check(client, model, contract)
-        tensors, requested = encode(contract, inputs)
+        asked = wire.request(model, contract, inputs, urgent=urgent)
         began = time.monotonic()
         try:
-            result = await client.infer(
-                model, tensors, outputs=requested, priority=int(urgent), client_timeout=self._section.timeout
-            )
+            response = await client._client_stub.ModelInfer(asked, timeout=self._section.timeout)
         except SDK_ERRORS as error:
             overtaken = self._answered.get((model, urgent), began) > began + self._section.timeout / 2
+            let_go(error)
             await self._after_failure(client, error, model, contract, began, overtaken=overtaken)
             raise translate(error, model, self.address) from None
         self._answered[model, urgent] = max(began, self._answered.get((model, urgent), began))
-        self._versions[model] = result.get_response().model_version
-        return decode(result, model, contract)
+        self._versions[model] = response.model_version
+        return wire.outputs(response, model, contract)
 
     async def live(self, seconds: float = ADMIN_SECONDS) -> None:
         """Return when the server answers. Raises ``PartUnavailable``."""
@@ -255,6 +255,7 @@ class TritonConnection:
                     f"Triton at {self.address} does not answer ({meant}): start it, or correct TRITON_HOST and"
                     " TRITON_PORT.",
                 )
+            let_go(error)
             raise meant from None
 
     async def _check(self, client: Any, model: str, contract: Contract) -> None:
@@ -298,7 +299,7 @@ class TritonConnection:
             self._checked.discard(model)
             await self._check(client, model, contract)
             raise TransientError(f"model {model} failed: {said(error)}", cause="model_error") from None
-        elif instance := dead_process(str(error)):
+        elif instance := dead_process(details(error)):
             try:
                 revived = await self._reviver.revive(client, instance, began)
             except SDK_ERRORS:

@@ -115,3 +115,22 @@ async def test_closing_sends_what_lingers() -> None:
     await groups.close(10)
     await adding
     assert sent == [7]
+
+
+async def test_an_item_that_comes_alone_lingers_an_eighth_and_one_amid_others_all_of_it() -> None:
+    sent: list[tuple[float, list[int]]] = []
+    loop = asyncio.get_running_loop()
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sent.append((loop.time(), list(items)))
+        return [None] * len(items)
+
+    groups: Groups[int] = Groups(send, str, size=50, linger=0.8)
+    began = loop.time()
+    await groups.add(1)
+    again = loop.time()
+    await asyncio.gather(groups.add(2), groups.add(3))
+    assert [items for _, items in sent] == [[1], [2, 3]]
+    assert 0.1 <= sent[0][0] - began < 0.8
+    assert sent[1][0] - again >= 0.8
+    await groups.close(1)

@@ -27,6 +27,7 @@ from benchmarks import (
     recovery,
     search,
     setup,
+    sizing,
     speed,
     startup,
     versus,
@@ -101,6 +102,7 @@ def main() -> int:
         printed(rows, judged=False)
         return 0
     show(rows)
+    sizing.write()
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -44,11 +44,11 @@ LIMIT_SECONDS = 60.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def run(work: Path, uploads: int = 30, poll: float = POLL_SECONDS) -> list[Row]:
+def run(work: Path, uploads: int = 30, poll: float = POLL_SECONDS, interval: float = INTERVAL_SECONDS) -> list[Row]:
     """So many uploads, one after the other."""
     intervals = {"WEAVLOADER_POLL_BUSY": f"{poll:g}", "WEAVLOADER_POLL_IDLE": f"{poll:g}"}
     with up(environment(work / "data", **intervals)) as settings:
-        took = seconds_to_found(settings, work / "pictures", uploads + WARM)[WARM:]
+        took = seconds_to_found(settings, work / "pictures", uploads + WARM, interval)[WARM:]
     what = f"upload in the stream to found by search, {len(took)} uploads, polls {poll:g} s apart, s"
     bound = poll + ALLOWED_SECONDS
     return [
@@ -59,17 +59,17 @@ def run(work: Path, uploads: int = 30, poll: float = POLL_SECONDS) -> list[Row]:
 
 def quick(work: Path) -> list[Row]:
     """Two uploads: to see that it runs, not what it measures."""
-    return run(work, 2, 0.5)
+    return run(work, 2, 0.5, 0.9)
 
 
-def seconds_to_found(settings: Settings, folder: Path, uploads: int) -> list[float]:
+def seconds_to_found(settings: Settings, folder: Path, uploads: int, interval: float) -> list[float]:
     """How long each upload took until a search gave it, in the order in which they were found."""
     write_round(folder, 3, uploads)
     address = f"http://127.0.0.1:{settings.web.port}/api/search"
     took: dict[str, float] = {}
     pictures = load_folder(folder, vsn=NODE)
     wait_until(lambda: _answers(address), LIMIT_SECONDS)
-    with closing(Ledger(settings.jobs)) as ledger, LiveReplay("fresh", pictures, INTERVAL_SECONDS, ledger):
+    with closing(Ledger(settings.jobs)) as ledger, LiveReplay("fresh", pictures, interval, ledger):
         last = time.monotonic()
         while len(took) < uploads:
             hits, now = _found(address), time.time()

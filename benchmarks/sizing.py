@@ -42,7 +42,7 @@ CONSTANTS = (
              r"memory of Valkey a queued job, of 100,000, bytes"),
     Constant("i", "bytes of Valkey an image in flight", 936, "the highest of ADR 0002"),
     Constant("f", "bytes of Valkey a finished image", 41, "the highest of ADR 0002"),
-    Constant("k", "days for which finished images are remembered", Jobs().finished_days, "the setting WEAVLOADER_FINISHED_DAYS"),
+    Constant("k", "days for which finished images are remembered", Jobs().finished_days, "WEAVLOADER_FINISHED_DAYS"),
     Constant("e", "MB of Weaviate when empty", 126, "a first look: resident"),
     Constant("w", "MB of Weaviate with 10,000 objects", 460, "a first look: resident, caches and garbage included"),
     Constant("d", "numbers of a vector", 384, "the light embedder; 1024 with the larger ones"),

@@ -93,6 +93,8 @@ def main() -> int:
     names = options.names or list(QUICK if options.quick else CURVES if options.long else USUAL)
     if unknown := set(names) - set(QUICK if options.quick else every):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
+    if options.most < curves.LEAST:
+        parser.error(f"--most {options.most} leaves nothing of the curves: give at least {curves.LEAST}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for name in names:

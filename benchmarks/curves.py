@@ -37,6 +37,8 @@ PROCESSORS = (1, 2, 4)
 MODELS = ((0.0, 0.0), (16.0, 4.0))
 QUEUED = (1_000, 10_000, 100_000, 1_000_000)
 STORED = (1_000, 10_000, 30_000, 100_000)
+#: The least that ``most`` can be.
+LEAST = 1_000
 #: Images of a processors' turn that warm up, and that are counted.
 WARM_IMAGES, IMAGES = 200, 1200
 #: Jobs that are counted with each length of the queue.

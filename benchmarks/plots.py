@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from benchmarks.table import ROOT, kept_rows
 
 FOLDER = ROOT / "docs" / "plots"
+DOCUMENT = ROOT / "docs" / "performance.md"
+_MARKS = re.compile(r"(<!-- plots -->\n).*?(<!-- /plots -->)", re.S)
 #: One look for each line of a panel, told apart without colour too.
 LOOKS = (("#0b5394", "o", "-"), ("#b45f06", "s", "--"), ("#38761d", "^", ":"))
 
@@ -151,6 +153,14 @@ def draw_all(folder: Path = FOLDER) -> list[Path]:
     return [path for plot in PLOTS if (path := draw(plot, rows, folder)) is not None]
 
 
+def with_plots(text: str, folder: Path = FOLDER) -> str:
+    """A document of `docs/` with the plots that there are between its marks."""
+    there = [plot for plot in PLOTS if (folder / f"{plot.name}.png").exists()]
+    shown = "".join(f"![{plot.title}](plots/{plot.name}.png)\n" for plot in there)
+    return _MARKS.sub(lambda mark: mark[1] + shown + mark[2], text)
+
+
 if __name__ == "__main__":
     for drawn_file in draw_all():
         print(drawn_file)
+    DOCUMENT.write_text(with_plots(DOCUMENT.read_text()))

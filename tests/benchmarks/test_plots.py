@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plots import PLOTS, Plot, draw, points
+from benchmarks.plots import PLOTS, Plot, draw, points, with_plots
 
 #: Rows as the measurements name them, one plot after the other.
 NAMES = {
@@ -66,3 +66,9 @@ def test_the_same_rows_give_the_same_picture(plot: Plot, tmp_path: Path) -> None
 def test_a_plot_without_rows_is_not_drawn(tmp_path: Path) -> None:
     assert draw(PLOTS[0], [], tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_document_shows_the_plots_that_are_drawn(tmp_path: Path) -> None:
+    draw(PLOTS[1], rows(PLOTS[1]), tmp_path)
+    shown = with_plots("before\n<!-- plots -->\nold\n<!-- /plots -->\nafter", tmp_path)
+    assert shown == f"before\n<!-- plots -->\n![{PLOTS[1].title}](plots/processors.png)\n<!-- /plots -->\nafter"

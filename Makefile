@@ -43,9 +43,9 @@ bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks
 
-bench-long: $(VENV)/.installed-dev ## measure what takes long: a backlog of a million
+bench-long: $(VENV)/.installed-dev ## measure what takes long: how cost grows, a backlog of a million; ARGS="--most 100000"
 	@$(BIN)/python main.py setup
-	@$(BIN)/python -m benchmarks --long
+	@$(BIN)/python -m benchmarks --long $(ARGS); status=$$?; $(BIN)/python -m benchmarks.plots; exit $$status
 
 chaos: $(VENV)/.installed-dev ## break every part under load and prove that nothing is lost; see docs/reliability.md
 	@$(BIN)/python main.py setup

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from benchmarks import (
     backlog,
+    curves,
+    fresh,
     landing,
     ledger,
     light,
@@ -25,6 +27,7 @@ from benchmarks import (
     recovery,
     search,
     setup,
+    sizing,
     speed,
     startup,
     versus,
@@ -49,11 +52,15 @@ USUAL: dict[str, Measurement] = {
     "landing": lambda work, options: landing.run(work, options.rounds),
     "publishing": lambda work, options: publishing.run(work, options.rounds),
     "backlog": lambda work, options: backlog.run(work, options.rounds),
+    "fresh": lambda work, _: fresh.run(work),
 }
 #: What `--long` runs.
 CURVES: dict[str, Measurement] = {
     "knee": lambda work, options: speed.knee(work, options.rounds),
     "million": lambda work, options: backlog.long(work, options.rounds),
+    "processors": lambda work, options: curves.processors(work, options.rounds),
+    "queued": lambda work, options: curves.queued(work, options.rounds, options.most),
+    "stored": lambda work, options: curves.stored(work, options.rounds, options.most),
 }
 RARE: dict[str, Measurement] = {
     "recovery": lambda work, _: recovery.run(work),
@@ -66,6 +73,8 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "publishing": publishing.quick,
     "backlog": backlog.quick,
     "plain": plain.quick,
+    "fresh": fresh.quick,
+    "curves": curves.quick,
 }
 
 
@@ -77,12 +86,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--images", type=int, default=2000, help="of each round of the ledger and of observing")
+    parser.add_argument("--most", type=int, default=1_000_000, help="no longer queue, no fuller store in the curves")
     parser.add_argument("--quick", action="store_true", help="only see that they run")
     parser.add_argument("--long", action="store_true", help="the curves and the long queue, unless something is named")
     options = parser.parse_args()
     names = options.names or list(QUICK if options.quick else CURVES if options.long else USUAL)
     if unknown := set(names) - set(QUICK if options.quick else every):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
+    if options.most < curves.LEAST:
+        parser.error(f"--most {options.most} leaves nothing of the curves: give at least {curves.LEAST}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for name in names:
@@ -92,6 +104,7 @@ def main() -> int:
         printed(rows, judged=False)
         return 0
     show(rows)
+    sizing.write()
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks import sizing
 from benchmarks.table import DOCUMENTS, with_figures
 from settings import PROJECT_ROOT
 from tests.chaos import report
@@ -18,6 +20,44 @@ TEXTS = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_figures_are_those_of_the_last_measurement(document: Path) -> None:
     assert document.read_text() == with_figures(document.read_text())
+
+
+def test_the_sizing_pages_constants_are_those_of_the_last_measurement() -> None:
+    assert sizing.DOCUMENT.read_text() == sizing.with_sizing(sizing.DOCUMENT.read_text())
+
+
+def test_the_sizing_pages_table_follows_from_its_constants() -> None:
+    """Computed anew from the numbers that stand in the page, without the functions that wrote it."""
+    text = sizing.DOCUMENT.read_text()
+    of = {cells[0]: float(cells[2]) for cells in _cells(text, "constants")}
+    index = {numbers: of["r"] * (4 * numbers + 16 * of["m"]) for numbers in (of["d"], 1024)}
+    rows = _cells(text, "images")
+    assert [int(row[0].replace(",", "")) for row in rows] == [10**6, 10**7, 10**8, 10**9]
+    for images, *told in rows:
+        count = int(images.replace(",", ""))
+        rate = count / 365 / 86_400
+        whole = [rate * of["c"] / 1000, rate / of["g"], rate, rate / 5]
+        assert [int(cell) for cell in told[1:5]] == [math.ceil(exact) for exact in whole]
+        assert float(told[0]) == pytest.approx(rate, rel=0.005)
+        assert float(told[5].rstrip("%")) == pytest.approx(rate * of["v"] / 10, abs=0.005)
+        sizes = [
+            count / 365 * of["k"] * of["f"],
+            count / 365 * of["q"],
+            *(count * each for each in index.values()),
+            count * of["t"] * 4 / 3,
+        ]
+        assert [_bytes(cell) for cell in told[6:]] == [pytest.approx(exact, rel=0.006) for exact in sizes]
+
+
+def _cells(text: str, mark: str) -> list[list[str]]:
+    """The rows of the table between two marks."""
+    lines = text.partition(f"<!-- {mark} -->\n")[2].partition("\n<!-- /")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def _bytes(cell: str) -> float:
+    number, unit = cell.split()
+    return float(number) * {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit]
 
 
 def test_the_table_of_the_chaos_cases_is_that_of_their_last_run() -> None:

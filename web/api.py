@@ -38,6 +38,7 @@ NO_WORDS: frozenset[str] = frozenset()
 THUMBNAIL_AGE = 300
 
 _WHAT_ERRORS = {
+    400: "the body cannot be read",
     401: "a token is needed",
     403: "the token may not do this, or the settings do not allow it",
     404: "there is none that may be shown",

@@ -196,7 +196,9 @@ def _same_origin(headers: Headers, host: str) -> bool:
 
 
 def _too_large(most: int) -> Refusal:
-    return Refusal(413, f"the body is larger than {most} bytes", "too_large")
+    what = "body" if most == SMALL_BODY else "picture with its form"
+    remedy = "" if most == SMALL_BODY else " (WEAVLOADER_WEB_UPLOAD_BYTES)"
+    return Refusal(413, f"the {what} is larger than {most} bytes{remedy}", "too_large")
 
 
 async def _read_away(receive: Receive) -> None:

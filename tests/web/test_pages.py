@@ -281,7 +281,7 @@ def test_the_api_has_a_page_for_people(page: httpx.Client) -> None:
 def test_what_is_refused_before_it_is_looked_at_is_told_on_a_page_too(open_page: Open) -> None:
     page = open_page(rate=2, upload_bytes=1000)
     large = page.post("/similar", files={"picture": ("a.png", b"x" * 200_000)})
-    assert "larger than" in shown(large, 413)
+    assert "WEAVLOADER_WEB_UPLOAD_BYTES" in shown(large, 413)
     page.get("/live")
     refused = page.get("/live")
     assert "too many requests" in shown(refused, 429)

@@ -83,7 +83,9 @@ def print_addresses(addresses: Mapping[str, str], new_login: str) -> None:
     for name, address in addresses.items():
         say(f"  {name:<{width}}  {address}")
     if new_login:
-        say(f"Flower's login, shown this once and kept in the data folder: {new_login}")
+        from job_system.flower_config import SHOWN_ONCE
+
+        say(f"{SHOWN_ONCE}: {new_login}")
 
 
 def demo_settings() -> Loaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 from errors import PermanentError
@@ -16,6 +16,8 @@ from records import DeadLetter, ImageRecord
 from settings import Jobs
 
 _BATCH = 500
+#: Most letters that are looked at for one list of those that somebody may see.
+MOST_READ = 10_000
 # Names for what the class, which has a method ``list``, cannot call a list itself.
 ImageRecords = list[ImageRecord]
 DeadLetters = list[DeadLetter]
@@ -52,19 +54,23 @@ class Letters:
         since: float | None = None,
         until: float | None = None,
         limit: int = 100,
+        shown: Callable[[DeadLetter], bool] | None = None,
     ) -> DeadLetters:
-        """The newest letters, newest first; times are seconds since the epoch."""
+        """The newest letters, newest first; times are seconds since the epoch. Where ``shown`` says which ones count,
+        at most ``MOST_READ`` are looked at.
+        """
         index = _BY_TIME if cause is None else f"{PREFIX}dead:cause:{cause}"
         low: str | float = "-inf" if since is None else since
         high: str | float = "+inf" if until is None else until
         found: list[DeadLetter] = []
+        step = _BATCH if shown else min(limit, _BATCH)
         offset = 0
-        while len(found) < limit:
-            ids = self._connection.command("ZREVRANGEBYSCORE", index, high, low, "LIMIT", offset, min(limit, _BATCH))
+        while len(found) < limit and (shown is None or offset < MOST_READ):
+            ids = self._connection.command("ZREVRANGEBYSCORE", index, high, low, "LIMIT", offset, step)
             if not ids:
                 break
             offset += len(ids)
-            found += self._read(ids)
+            found += filter(shown, self._read(ids)) if shown else self._read(ids)
         return found[:limit]
 
     def get(self, task_id: str) -> DeadLetter | None:

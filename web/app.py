@@ -25,7 +25,7 @@ from errors import (
 )
 from job_system.letters import Publish
 from settings import Settings
-from web import api, letters, live, pages, showing
+from web import api, described, letters, live, pages, showing
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
@@ -58,7 +58,7 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     """
     services = Services(settings, parts, publish)
 
-    tools = OverHttp(services.finder, services.access)
+    tools = OverHttp(services.finder, services.access, settings.web.base)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -71,9 +71,9 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
 
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.services = services
-    app.add_middleware(Limits, section=settings.web, access=services.access)
+    app.add_middleware(Limits, section=settings.web, access=services.access, tell=_answer)
     app.include_router(api.router)
-    for module in (pages, live, letters):
+    for module in (pages, live, letters, described):
         app.include_router(module.router)
     app.router.routes.append(Route("/mcp", tools))
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from web.services import Reader, Shared
 from web.showing import render
@@ -10,14 +12,16 @@ from web.watching import look
 
 router = APIRouter(include_in_schema=False)
 
+Vsn = Annotated[str, Query(max_length=200)]
+
 
 @router.get("/live")
-async def live_page(request: Request, shared: Shared, who: Reader) -> Response:
-    """The page; without script it loads itself again every few seconds."""
-    return render(request, "live.html", visitor=who, now=await look(shared, who))
+async def live_page(request: Request, shared: Shared, who: Reader, vsn: Vsn = "") -> Response:
+    """The page, of one node where it is named; without script it loads itself again every few seconds."""
+    return render(request, "live.html", visitor=who, now=await look(shared, who, vsn), vsn=vsn)
 
 
 @router.get("/live/now")
-async def live_now(request: Request, shared: Shared, who: Reader) -> Response:
+async def live_now(request: Request, shared: Shared, who: Reader, vsn: Vsn = "") -> Response:
     """What changes of the page."""
-    return render(request, "now.html", visitor=who, now=await look(shared, who))
+    return render(request, "now.html", visitor=who, now=await look(shared, who, vsn), vsn=vsn)

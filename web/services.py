@@ -193,5 +193,6 @@ Admin = Annotated[Visitor, Depends(admin)]
 
 
 def base_of(request: Request) -> str:
-    """The path before this server's own paths, '' unless it stands behind a prefix."""
-    return str(request.scope.get("root_path", "")).rstrip("/")
+    """The path before this server's own paths, '' unless it stands below a prefix."""
+    # A mounted folder of files adds its own path to the root path, and keeps the server's beside it.
+    return str(request.scope.get("app_root_path", request.scope.get("root_path", "")))

@@ -75,7 +75,9 @@ def serve(settings: Settings, parts: Parts) -> None:
         async def run() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, server)
-            log.info("the page is served", address=f"http://{settings.web.host}:{settings.web.port}/")
+            log.info(
+                "the page is served", address=f"http://{settings.web.host}:{settings.web.port}{settings.web.base}/"
+            )
             await server.serve(sockets=[listener])
 
         asyncio.run(run())

@@ -12,7 +12,7 @@ from inference.calibration import current
 from job_system.queues import ROLES
 from ledger import Ledger, LedgerSnapshot
 from ledger.pace import per_second
-from records import Calibration, Hit, PartState
+from records import Calibration, Hit, PartState, SearchFilters
 from web.access import Visitor
 from web.arranging import counts
 from web.services import Services, filters_for
@@ -21,6 +21,9 @@ from web.services import Services, filters_for
 MOST_SHOWN = 24
 #: How many of them are looked at, to count them by node.
 MOST_READ = 100
+#: How many of them the search page shows where nothing is asked for yet, and seconds that it waits for them.
+MOST_LATEST = 12
+LATEST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,25 @@ class Now:
     error: str = ""
 
 
-async def look(services: Services, visitor: Visitor) -> Now:
-    """What is happening now, of the nodes that the visitor may see."""
+async def landed_last(services: Services, visitor: Visitor) -> list[Hit]:
+    """The pictures that landed last, one of those of a camera that have the same caption; none where the ledger or the
+    store is away: somebody came to search.
+    """
+    try:
+        async with asyncio.timeout(LATEST_SECONDS):
+            recent = await services.asked(lambda ledger: ledger.recently_landed())
+            ids = list(dict.fromkeys(image for image, _ in recent))
+            hits = await services.finder.images(ids[:MOST_READ], filters_for(visitor))
+    except (WeavloaderError, TimeoutError):
+        return []
+    views = {(hit.result.vsn or hit.result.node, hit.result.camera, hit.result.caption): hit for hit in reversed(hits)}
+    return list(views.values())[::-1][:MOST_LATEST]
+
+
+async def look(services: Services, visitor: Visitor, node: str = "") -> Now:
+    """What is happening now, of the nodes that the visitor may see; the landings of one of them where it is named (by
+    vsn or id).
+    """
     parts = await services.parts()
     share = await asyncio.to_thread(services.stages.share, time.monotonic())
     try:
@@ -77,7 +97,9 @@ async def look(services: Services, visitor: Visitor) -> Now:
     except WeavloaderError as error:
         return Now((), {}, found, parts, share, str(error))
     nodes = counts(hit.result.vsn or hit.result.node for hit in hits)
-    landings = [Landing(hit, when[hit.result.id]) for hit in hits[:MOST_SHOWN]]
+    own = SearchFilters(only=(node,) if node else ())
+    shown = [hit for hit in hits if own.shows(hit.result.vsn, hit.result.node)]
+    landings = [Landing(hit, when[hit.result.id]) for hit in shown[:MOST_SHOWN]]
     return Now(landings, nodes, found, parts, share)
 
 

@@ -8,13 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
+from job_system.watching import per_minute
 from ledger import Lease, Ledger
 from records import Caption, Made, ModelIdentity, Outputs, Place, Sight
 from tests.store.images import image
 from tests.web.conftest import Land, Open, street
 from tests.web.test_letters import bury
 from tests.web.test_pages import cards, links, shown
-from web.watching import per_minute
 
 ADMIN = "the admin's word"
 

@@ -14,7 +14,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
-from commands.progress import Steps
+from commands.progress import Steps, busy
 from commands.shown import plain, print_json
 from errors import EXIT_FAILED, EXIT_OK, ConfigurationError, UsageError, WeavloaderError
 
@@ -44,7 +44,7 @@ def dlq() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_letters(cause: str | None, since: datetime | None, limit: int, as_json: bool) -> None:
     """List dead letters, the newest first."""
-    with opened() as ledger:
+    with opened() as ledger, busy("reading dead letters"):
         letters = ledger.letters.list(cause=cause, since=since.timestamp() if since else None, limit=limit)
         count = ledger.letters.count()
     if as_json:

@@ -13,6 +13,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
+from commands.progress import busy
 from commands.shown import audit_text, plain, print_json, say, status_text
 from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, ConfigurationError, UsageError
 from settings import without_password
@@ -27,7 +28,7 @@ def status(as_json: bool) -> int:
     """Show each part with what it answered to a real request."""
     from commands.probes import Probes
 
-    with Probes(configuration.load().settings) as probes:
+    with Probes(configuration.load().settings) as probes, busy("asking the parts"):
         parts = probes.all()
     if as_json:
         print_json(
@@ -64,10 +65,11 @@ def doctor(as_json: bool) -> int:
             return
         yield from examine(loaded)
 
-    for finding in findings():
-        found.append(finding)
-        if not as_json:
-            say(plain(f"{finding.state:<7}  {finding.name:<16}  {finding.detail}"))
+    with busy("checking"):
+        for finding in findings():
+            found.append(finding)
+            if not as_json:
+                say(plain(f"{finding.state:<7}  {finding.name:<16}  {finding.detail}"))
     wrong, warnings = (sum(finding.state == state for finding in found) for state in ("wrong", "warning"))
     if as_json:
         print_json({"ok": not wrong, "checks": [asdict(finding) for finding in found]})

@@ -27,19 +27,25 @@ class Replayed:
     unreadable: Sequence[str]
 
 
-def replay_letters(ledger: Ledger, ids: Sequence[str], publish: Publish, report: Report = lambda *_: None) -> Replayed:
-    """Queue the images of these letters again, with all attempts before them, some hundred at a time.
+def replay_letters(
+    ledger: Ledger,
+    ids: Sequence[str],
+    publish: Publish,
+    report: Report = lambda *_: None,
+    at_once: int = AT_ONCE,
+) -> Replayed:
+    """Queue the images of these letters again, with all attempts before them, so many letters at once.
 
     ``report`` is told after each of these steps. Raises ``PartUnavailable`` when the broker is away; what was taken
     from the letters by then the sweep publishes.
     """
     asked = list(dict.fromkeys(ids))
     queued: list[str] = []
-    for start in range(0, len(asked), AT_ONCE):
-        records = ledger.letters.replay(asked[start : start + AT_ONCE])
+    for start in range(0, len(asked), at_once):
+        records = ledger.letters.replay(asked[start : start + at_once])
         publish(records)
         queued += [record.id for record in records]
-        report("queueing images", min(start + AT_ONCE, len(asked)), len(asked))
+        report("queueing images", min(start + at_once, len(asked)), len(asked))
     missing = sorted(set(asked) - set(queued))
     unreadable = [letter.task_id for letter in ledger.letters.read(missing)]
     return Replayed(queued, missing, unreadable)

@@ -79,7 +79,8 @@ def stats(as_json: bool) -> None:
 
 @dlq.command()
 @click.argument("task_id", metavar="ID")
-def show(task_id: str) -> None:
+@click.option("--json", "_as_json", is_flag=True, help="Print one JSON object, as it does without.")
+def show(task_id: str, _as_json: bool) -> None:
     """Show one dead letter whole, as JSON."""
     with opened() as ledger:
         letter = ledger.letters.get(task_id)

@@ -158,7 +158,8 @@ def settings_table() -> str:
 
 
 @click.command()
-def env() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead, name by name.")
+def env(as_json: bool) -> None:
     """Print the exports for redis-cli, celery and other tools: eval "$(python main.py env)"."""
     from ledger import parse_broker_url
 
@@ -181,9 +182,12 @@ def env() -> None:
             "WEAVIATE_GRPC_PORT": str(loaded.weaviate.grpc_port),
             "WEAVIATE_API_KEY": loaded.weaviate.api_key,
         }
+    exports = {name: value for name, value in exports.items() if value}
+    if as_json:
+        print_json(exports)
+        return
     for name, value in exports.items():
-        if value:
-            click.echo(f"export {name}={shlex.quote(value)}")
+        click.echo(f"export {name}={shlex.quote(value)}")
     if address.master_name:
         host, port = address.hosts[0]
         click.echo(f"# redis-cli -h {host} -p {port} SENTINEL get-master-addr-by-name {address.master_name}")

@@ -47,7 +47,7 @@ LISTING = {name: command for name, command in leaves(cli) if name not in SERVING
 
 def test_every_command_that_lists_has_the_option() -> None:
     assert [name for name, command in LISTING.items() if "--json" not in _options(command)] == []
-    assert len(LISTING) >= 14
+    assert len(LISTING) >= 13
 
 
 def _options(command: click.Command) -> set[str]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from errors import WeavloaderError
 from job_system.archive import throw_away
 from job_system.letters import replay_letters
+from job_system.watching import progress
 from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
@@ -32,7 +33,6 @@ from web.answers import (
 from web.arranging import arrange, query_words, window
 from web.asked import LettersAsked, LettersChosen, Narrowed, SearchAsked, SimilarAsked
 from web.services import Admin, Reader, Services, Shared, base_of, filters_for
-from web.watching import progress
 
 NO_WORDS: frozenset[str] = frozenset()
 #: Seconds for which a browser keeps a thumbnail.
@@ -146,7 +146,7 @@ async def status(shared: Shared, who: Reader) -> StatusAnswer:
         for name, state in (await shared.parts()).items()
     }
     try:
-        found = await progress(shared)
+        found = await progress(shared.watched)
     except WeavloaderError as error:
         unknown = dict.fromkeys(("audit", "queues", "landed_per_second", "ceiling", "efficiency"))
         return StatusAnswer(parts=parts, **unknown, error=str(error))

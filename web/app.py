@@ -24,12 +24,13 @@ from errors import (
     WeavloaderError,
 )
 from job_system.letters import Publish
+from job_system.watching import AskParts
 from settings import Settings
 from web import api, described, letters, live, pages, showing
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
-from web.services import Parts, Services, base_of
+from web.services import Services, base_of
 from web.tools import OverHttp
 
 log = logs.get(__name__)
@@ -50,7 +51,7 @@ _STATUS: tuple[tuple[type[WeavloaderError], int], ...] = (
 )
 
 
-def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
+def application(settings: Settings, parts: AskParts, publish: Publish) -> FastAPI:
     """The application of these settings; ``parts`` gives the parts' states and may be slow, ``publish``
     sends images' messages.
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from web.services import Reader, Shared
+from job_system.watching import look
+from web.services import Reader, Shared, filters_for
 from web.showing import render
-from web.watching import look
 
 router = APIRouter(include_in_schema=False)
 
@@ -18,10 +18,10 @@ Vsn = Annotated[str, Query(max_length=200)]
 @router.get("/live")
 async def live_page(request: Request, shared: Shared, who: Reader, vsn: Vsn = "") -> Response:
     """The page, of one node where it is named; without script it loads itself again every few seconds."""
-    return render(request, "live.html", visitor=who, now=await look(shared, who, vsn), vsn=vsn)
+    return render(request, "live.html", visitor=who, now=await look(shared.watched, filters_for(who), vsn), vsn=vsn)
 
 
 @router.get("/live/now")
 async def live_now(request: Request, shared: Shared, who: Reader, vsn: Vsn = "") -> Response:
     """What changes of the page."""
-    return render(request, "now.html", visitor=who, now=await look(shared, who, vsn), vsn=vsn)
+    return render(request, "now.html", visitor=who, now=await look(shared.watched, filters_for(who), vsn), vsn=vsn)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from errors import UsageError, WeavloaderError
+from job_system.watching import landed_last
 from records import Hit, Vector
 from searching import parse_id
 from web.access import COOKIE, SESSION_SECONDS, Refused, Role, Visitor
@@ -20,7 +21,6 @@ from web.asked import Narrowed, PageAsked
 from web.refining import chips, filters, places
 from web.services import Reader, Services, Shared, base_of, filters_for
 from web.showing import render
-from web.watching import landed_last
 
 PER_PAGE = 24
 #: Rows of a table of results.
@@ -56,7 +56,7 @@ async def search_page(asked: Annotated[PageAsked, Query()], request: Request, sh
             shown |= {"filters": filters(found, asked), "places": places(found, link)}
             shown["chips"] = list(chips(asked, link))
     else:
-        shown["latest"] = await landed_last(shared, who)
+        shown["latest"] = await landed_last(shared.watched, filters_for(who))
 
     table = f"{base_of(request)}/results.csv?{urlencode({name: _word(value) for name, value in given.items()})}"
     values = {"words": words, "link": link, "table": table, "most": shared.settings.web.upload_bytes, **shown}

@@ -7,11 +7,13 @@ kombu, aiohttp, warnings, uncaught errors) go through the same formatter to stan
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -91,6 +93,8 @@ def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = (
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
     logging.captureWarnings(True)
+    atexit.unregister(_end_of_warnings)
+    atexit.register(_end_of_warnings)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
@@ -101,6 +105,13 @@ def scrubbed(text: str) -> str:
         for pattern, replacement in _REPLACEMENTS:
             text = pattern.sub(replacement, text)
     return text
+
+
+def _end_of_warnings() -> None:
+    """What is still open when the interpreter ends is warned of past all formatting, in lines without a tag."""
+    warnings.simplefilter("ignore", ResourceWarning)
+    # The interpreter keeps the filters that it saw last: one more warning shows it these.
+    warnings.warn("the end", ResourceWarning, stacklevel=1)
 
 
 class _Handler(logging.StreamHandler[Any]):

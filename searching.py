@@ -28,8 +28,8 @@ MAX_LIMIT = 1000
 LONGEST_QUERY = 2000
 NO_FILTERS = SearchFilters()
 
-# Half of the earth's circumference: nothing is farther away.
-_FARTHEST_KM = 20040
+#: Half of the earth's circumference: nothing is farther away, in kilometres.
+FARTHEST_KM = 20040
 
 
 class Finder:
@@ -194,7 +194,7 @@ def parse_near(text: str) -> tuple[float, float, float]:
         latitude, longitude, kilometres = (float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{text!r} is not LAT,LON,KM, for example 41.88,-87.62,5") from None
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < kilometres <= _FARTHEST_KM):
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 < kilometres <= FARTHEST_KM):
         raise ValueError(f"{text!r}: latitude is -90 to 90, longitude -180 to 180, the radius above 0 km")
     return latitude, longitude, kilometres
 

@@ -325,6 +325,11 @@ class Web(Section):
         "127.0.0.1", "WEAVLOADER_WEB_HOST", "address that the page listens on; beyond loopback only with a token"
     )
     port: Port = setting(8000, "WEAVLOADER_WEB_PORT", "port of the page and its API")
+    prefix: UrlPath = setting(
+        "",
+        "WEAVLOADER_WEB_PREFIX",
+        "path below which the page serves, for a proxy, whether it hands that path on or not",
+    )
     read_token: str = setting(
         "", "WEAVLOADER_WEB_READ_TOKEN", "token for reading (on loopback reading is open unless set)", secret=True
     )
@@ -339,6 +344,11 @@ class Web(Section):
     )
     upload_bytes: Count = setting(16 * 2**20, "WEAVLOADER_WEB_UPLOAD_BYTES", "largest uploaded picture in bytes")
     rate: Count = setting(600, "WEAVLOADER_WEB_RATE", "requests a minute that one client may make")
+
+    @property
+    def base(self) -> str:
+        """What stands before its own paths: '' or ``/prefix``."""
+        return f"/{self.prefix}" if self.prefix else ""
 
 
 class Logging(Section):

@@ -74,7 +74,8 @@ def run(work: Path, rounds: int, count: int) -> list[Row]:
             if number:
                 possible.append(top)
                 reached.append(rate)
-        memory = {name: resident_megabytes(state.pid) for name, state in running_states(settings.paths.data).items()}
+        there = running_states(settings.paths.data)
+        memory = {name: resident_megabytes(state.pid) for name, state in there.items() if state.pid}
     ratios = [one / other for one, other in zip(reached, possible, strict=True)]
     return [
         Row("light models: images/s end to end", statistics.median(reached), None, COMMAND, spread(reached)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import settings as configuration
-from commands.deep import Steps
+from commands.progress import Steps
 from commands.shown import calibration_text, plain, print_json, say
 from errors import PermanentError, UsageError, WeavloaderError
 from records import Calibration, Picture

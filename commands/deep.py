@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from commands.progress import Steps
 from commands.shown import plain
 from errors import UsageError
 from records import ImageRecord
@@ -23,46 +20,8 @@ if TYPE_CHECKING:
     from ledger import Ledger
 
 DEFAULT_RANGE = timedelta(hours=24)
-QUIET_SECONDS = 2.0
-PLAIN_EVERY_SECONDS = 5.0
 SHOWN_IDS = 100
 _EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-class Steps:
-    """Says on standard error how far a long command is: nothing for its first two seconds, then a bar on a terminal
-    and a line every few seconds elsewhere.
-    """
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
-        self._rows: dict[str, TaskID] = {}
-        self._next = time.monotonic() + QUIET_SECONDS
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._rows:
-            self._bar.stop()
-
-    def __call__(self, step: str, done: int, total: int | None) -> None:
-        """Step, and how much of it is done, of how much if that is known."""
-        if time.monotonic() < self._next:
-            return
-        if not self._console.is_terminal:
-            self._next = time.monotonic() + PLAIN_EVERY_SECONDS
-            click.echo(f"{step}: {done}" + (f" of {total}" if total else ""), err=True)
-            return
-        if not self._rows:
-            self._bar.start()
-        if step not in self._rows:
-            self._rows[step] = self._bar.add_task(step, total=total)
-        self._bar.update(self._rows[step], completed=done)
 
 
 def range_of(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:

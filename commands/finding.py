@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import settings as configuration
+from commands.progress import busy
 from commands.shown import print_json, results_text
 from errors import PermanentError, UsageError, WeavloaderError
 from records import SearchFilters, SearchResult
@@ -136,7 +137,8 @@ def search(query: str, alpha: float, limit: int, as_json: bool, **options: Any) 
     """Find pictures for a QUERY in plain words."""
     filters = filters_of(options)
     loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
-    results = asyncio.run(find(loaded, query, alpha, limit, filters))
+    with busy("searching"):
+        results = asyncio.run(find(loaded, query, alpha, limit, filters))
     if as_json:
         print_json({"query": query, "alpha": alpha, "results": [result.to_json() for result in results]})
     else:
@@ -150,7 +152,8 @@ def similar(what: str, limit: int, as_json: bool, **options: Any) -> None:
     """Find pictures like a picture file, or like a stored picture by its ID."""
     filters = filters_of(options)
     loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
-    results = asyncio.run(find_similar(loaded, what, limit, filters))
+    with busy("searching"):
+        results = asyncio.run(find_similar(loaded, what, limit, filters))
     if as_json:
         print_json({"query": what, "alpha": 1.0, "results": [result.to_json() for result in results]})
     else:

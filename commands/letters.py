@@ -14,6 +14,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
+from commands.progress import Steps, busy
 from commands.shown import plain, print_json
 from errors import EXIT_FAILED, EXIT_OK, ConfigurationError, UsageError, WeavloaderError
 
@@ -43,7 +44,7 @@ def dlq() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_letters(cause: str | None, since: datetime | None, limit: int, as_json: bool) -> None:
     """List dead letters, the newest first."""
-    with opened() as ledger:
+    with opened() as ledger, busy("reading dead letters"):
         letters = ledger.letters.list(cause=cause, since=since.timestamp() if since else None, limit=limit)
         count = ledger.letters.count()
     if as_json:
@@ -78,7 +79,8 @@ def stats(as_json: bool) -> None:
 
 @dlq.command()
 @click.argument("task_id", metavar="ID")
-def show(task_id: str) -> None:
+@click.option("--json", "_as_json", is_flag=True, help="Print one JSON object, as it does without.")
+def show(task_id: str, _as_json: bool) -> None:
     """Show one dead letter whole, as JSON."""
     with opened() as ledger:
         letter = ledger.letters.get(task_id)
@@ -99,11 +101,9 @@ def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_js
     from job_system.letters import replay_letters
     from job_system.publish import publish_records
 
-    with opened() as ledger:
-        ids = list(task_ids)
-        if not ids:
-            ids = [letter.task_id for letter in ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)]
-        done = replay_letters(ledger, ids, partial(publish_records, celery_app))
+    with opened() as ledger, Steps() as steps:
+        ids = task_ids or ledger.letters.ids(cause)
+        done = replay_letters(ledger, ids, partial(publish_records, celery_app), steps)
     if as_json:
         print_json({"replayed": list(done.queued), "missing": list(done.missing)})
     else:
@@ -131,22 +131,24 @@ def discard(task_ids: tuple[str, ...], cause: str | None, everything: bool, yes:
     if not yes and not sys.stdin.isatty():
         raise UsageError("without a terminal nobody can be asked: add --yes to throw the letters away")
     from job_system.archive import throw_away
+    from job_system.letters import AT_ONCE
     from metrics import recorder
 
     loaded = configuration.require(configuration.load().settings, "redis")
     with opened() as ledger:
-        if task_ids:
-            asked = list(dict.fromkeys(task_ids))
-            letters = [letter for letter in map(ledger.letters.get, asked) if letter is not None]
-        else:
-            letters = ledger.letters.list(cause=cause, limit=ledger.letters.count() or 1)
-            asked = [letter.task_id for letter in letters]
-        if letters and not yes and not click.confirm(f"throw {len(letters)} dead letters away?", err=True):
+        asked = list(dict.fromkeys(task_ids)) or ledger.letters.ids(cause)
+        count = len(ledger.letters.read(asked)) if task_ids else len(asked)
+        if count and not yes and not click.confirm(f"throw {count} dead letters away?", err=True):
             click.echo("nothing was thrown away", err=True)
             return EXIT_FAILED
         try:
             recorder.prepare(loaded.paths.data, "command")  # counted where the host's metrics endpoint adds up
-            gone = throw_away(ledger, loaded, letters)
+            gone = list[str]()
+            with Steps() as steps:
+                for start in range(0, len(asked), AT_ONCE):
+                    letters = ledger.letters.read(asked[start : start + AT_ONCE])
+                    gone += throw_away(ledger, loaded, letters)
+                    steps("throwing letters away", min(start + AT_ONCE, len(asked)), len(asked))
         except OSError as error:
             raise ConfigurationError(
                 f"WEAVLOADER_DATA_DIR={loaded.paths.data} cannot be written, where what is thrown away is kept and"

@@ -13,6 +13,7 @@ import click
 
 import settings as configuration
 from commands.finding import Moment
+from commands.progress import busy
 from commands.shown import audit_text, ceiling_text, plain, print_json, say, status_text
 from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, ConfigurationError, UsageError
 from settings import without_password
@@ -29,7 +30,7 @@ def status(as_json: bool) -> int:
     from inference.calibration import current
 
     loaded = configuration.load().settings
-    with Probes(loaded) as probes:
+    with Probes(loaded) as probes, busy("asking the parts"):
         parts = probes.all()
         calibration = probes.calibration() if parts["redis"].ok else None
     if as_json:
@@ -71,10 +72,11 @@ def doctor(as_json: bool) -> int:
             return
         yield from examine(loaded)
 
-    for finding in findings():
-        found.append(finding)
-        if not as_json:
-            say(plain(f"{finding.state:<7}  {finding.name:<16}  {finding.detail}"))
+    with busy("checking"):
+        for finding in findings():
+            found.append(finding)
+            if not as_json:
+                say(plain(f"{finding.state:<7}  {finding.name:<16}  {finding.detail}"))
     wrong, warnings = (sum(finding.state == state for finding in found) for state in ("wrong", "warning"))
     if as_json:
         print_json({"ok": not wrong, "checks": [asdict(finding) for finding in found]})
@@ -163,7 +165,8 @@ def settings_table() -> str:
 
 
 @click.command()
-def env() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead, name by name.")
+def env(as_json: bool) -> None:
     """Print the exports for redis-cli, celery and other tools: eval "$(python main.py env)"."""
     from ledger import parse_broker_url
 
@@ -186,9 +189,12 @@ def env() -> None:
             "WEAVIATE_GRPC_PORT": str(loaded.weaviate.grpc_port),
             "WEAVIATE_API_KEY": loaded.weaviate.api_key,
         }
+    exports = {name: value for name, value in exports.items() if value}
+    if as_json:
+        print_json(exports)
+        return
     for name, value in exports.items():
-        if value:
-            click.echo(f"export {name}={shlex.quote(value)}")
+        click.echo(f"export {name}={shlex.quote(value)}")
     if address.master_name:
         host, port = address.hosts[0]
         click.echo(f"# redis-cli -h {host} -p {port} SENTINEL get-master-addr-by-name {address.master_name}")

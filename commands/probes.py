@@ -9,10 +9,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from errors import WeavloaderError
 from ledger import LandingPace, Ledger, ServerFigures
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
     from metrics.scraped import ClusterCounts
 
+T = TypeVar("T")
 PROBE_SECONDS = 8.0
 # A stack that polls SAGE does so at least this often.
 POLLED_SECONDS = 600.0
@@ -71,6 +72,10 @@ class Probes:
             if self._opened is None:
                 self._opened = Ledger(self._settings.jobs)
             return self._opened
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Let something else that speaks gRPC run on the probes' loop: its clients disturb each other on two loops."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, PartState]]) -> PartState:
         future = asyncio.run_coroutine_threadsafe(question(), self._loop)

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 import settings as configuration
+from commands.progress import bar_of, busy
 from commands.shown import say
 from errors import PartUnavailable, UsageError, WeavloaderError
 from records import SourceAddress
@@ -128,16 +129,16 @@ def watch_landing(
     alive: Callable[[], bool] = lambda: True,
     first: Callable[[], None] = lambda: None,
 ) -> bool:
-    """A progress bar until all images are landed, dead or skipped: true then, false when ``ended`` was set before.
+    """A progress bar on standard error until all images are landed, dead or skipped: true then, false when ``ended``
+    was set before.
 
     Without a terminal it prints a plain line every few seconds. ``first`` is called when the first image is seen done.
     Raises ``WeavloaderError`` when ``alive`` says no.
     """
     begun = landing.look()
-    console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
     told, waited = -1, 0.0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with bar_of(console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bar:
         row = bar.add_task("landing", total=landing.total)
         while True:
             done = landing.look()
@@ -224,7 +225,8 @@ def replay(
     name = name or source_name(what)
     if until_landed:
         configuration.require(loaded, "redis")
-    pictures = load_pictures(what, every, vsn)
+    with busy("reading the pictures"):
+        pictures = load_pictures(what, every, vsn)
     pace = (interval if interval is not None else (1.0 if what.is_dir() else every)) / speed
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,8 +6,8 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import click
 
 import settings as configuration
 from commands.finding import find
+from commands.progress import busy
 from commands.replaying import Landing, LiveReplay, watch_landing
 from commands.shown import audit_text, results_text, say
 from errors import EXIT_FAILED, EXIT_OK
@@ -24,6 +25,7 @@ from settings import Loaded, Settings
 
 if TYPE_CHECKING:
     from ledger import Ledger
+    from stack import Stack
 
 DEMO_QUERIES = ("a cup of coffee", "cars in a street", "a cat")
 # The demo shows at once what a stream shows in minutes; a user's own settings go before these.
@@ -50,21 +52,32 @@ def setup() -> None:
     """Install what the embedded stack needs: Triton, its models' weights, Weaviate, the demo's pictures."""
     from stack import install_all
 
-    install_all(configuration.load().settings, say, extra={"pictures": install_pictures})
+    loaded = configuration.load().settings
+    with busy("installing"):
+        install_all(loaded, say, extra={"pictures": install_pictures})
 
 
 @click.command()
 def up() -> None:
     """Start the embedded stack and all roles, in the foreground, until Ctrl-C."""
-    from stack import Stack
-
     loaded = configuration.load()
     new_login = flower_login(loaded.settings)
-    with Stack(loaded, report=say) as stack:
+    with started(loaded) as stack:
         print_addresses(stack.addresses(), new_login)
         say("running: `python main.py status` in another terminal shows the parts; Ctrl-C stops everything")
         stack.wait()
         say("stopping")
+
+
+@contextmanager
+def started(loaded: Loaded) -> Iterator[Stack]:
+    """The stack with all roles, once it is ready, until the block ends."""
+    from stack import Stack
+
+    with ExitStack() as opened:
+        with busy("starting"):
+            stack = opened.enter_context(Stack(loaded, report=say))
+        yield stack
 
 
 def flower_login(loaded: Settings) -> str:
@@ -83,7 +96,9 @@ def print_addresses(addresses: Mapping[str, str], new_login: str) -> None:
     for name, address in addresses.items():
         say(f"  {name:<{width}}  {address}")
     if new_login:
-        say(f"Flower's login, shown this once and kept in the data folder: {new_login}")
+        from job_system.flower_config import SHOWN_ONCE
+
+        say(f"{SHOWN_ONCE}: {new_login}")
 
 
 def demo_settings() -> Loaded:
@@ -108,14 +123,14 @@ def demo() -> int:
     """Real pictures from a stream through Triton into Weaviate, and searches that find them."""
     from ledger import Ledger
     from sources import pictures
-    from stack import Stack
 
     began = time.monotonic()
     loaded = demo_settings()
-    folder = pictures.install(loaded.settings.paths.cache, say)
+    with busy("downloading the pictures"):
+        folder = pictures.install(loaded.settings.paths.cache, say)
     shown = pictures.demo_pictures(folder)
     new_login = flower_login(loaded.settings)
-    with Stack(loaded, report=say) as stack:
+    with started(loaded) as stack:
         running = configuration.load().settings
         with closing(Ledger(running.jobs)) as ledger, LiveReplay("demo", shown, DEMO_INTERVAL, ledger):
             landing = Landing(ledger, [picture.id for picture in shown])

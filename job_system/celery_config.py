@@ -96,15 +96,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
 def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
     backend = jobs.result_backend or jobs.broker_url
     config |= {"broker_url": jobs.broker_url, "result_backend": backend}
-    # RedBeat hands the URL to the Redis client, which knows Celery's word CERT_NONE as none
-    config["redbeat_redis_url"] = re.sub("ssl_cert_reqs=CERT_[A-Z]+", _client_word, jobs.broker_url)
     transport = config["broker_transport_options"]
     address = parse_broker_url(jobs.broker_url)
     if address.master_name:
         config["broker_url"] = _sentinel_urls(address)
         transport["master_name"] = address.master_name
         transport["sentinel_kwargs"] = sentinel_options(address)
-        config["redbeat_redis_url"] = "redis-sentinel"
         config["redbeat_redis_options"] |= {
             "sentinels": list(address.hosts),
             "service_name": address.master_name,
@@ -126,6 +123,16 @@ def _add_servers(config: dict[str, Any], jobs: Jobs) -> None:
         }
     if kept.tls and "ssl_cert_reqs" not in backend:
         config["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+
+def scheduler_url(jobs: Jobs) -> str:
+    """Where RedBeat keeps its schedule. It is told to the scheduler alone: workers hand out their configuration to
+    whoever asks (``celery inspect conf``, Flower), and of RedBeat's settings Celery would not hide the password.
+    """
+    if parse_broker_url(jobs.broker_url).master_name:
+        return "redis-sentinel"
+    # RedBeat hands the URL to the Redis client, which knows Celery's word CERT_NONE as none
+    return re.sub("ssl_cert_reqs=CERT_[A-Z]+", _client_word, jobs.broker_url)
 
 
 def schedule() -> dict[str, dict[str, Any]]:

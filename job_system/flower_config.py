@@ -8,8 +8,11 @@ import copy
 import logging
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
+
+import click
 
 import logs
 from errors import ConfigurationError
@@ -18,6 +21,7 @@ from settings import PROJECT_ROOT, Settings, load, require, secrets_of
 
 CONFIGURATION = PROJECT_ROOT / "flowerconfig.py"
 USER = "weavloader"
+SHOWN_ONCE = "Flower's login, shown this once and kept in the data folder"
 #: Between two savings of what Flower knows, where it is to be kept; it is saved at its end too.
 SAVE_MILLISECONDS = 60_000
 
@@ -77,11 +81,18 @@ def required() -> Settings:
 def prepare(settings: Settings) -> None:
     """What must be there before Flower starts: the folder of what it keeps, and our logging. Flower's lines are as all
     others: a plain ``celery flower`` has tornado's handler by now, and shows it no more.
+
+    A login that is made now is shown this once where a person looks on; a log is told where it is kept.
     """
+    made = not known_login(settings)
     if settings.flower.persistent:
         (settings.paths.data / "flower").mkdir(mode=0o700, parents=True, exist_ok=True)
     logging.getLogger().handlers.clear()
     logs.configure(settings.logging, "MAIN", secrets=[*secrets_of(settings), login(settings)])
+    if made and sys.stderr.isatty():
+        click.echo(f"{SHOWN_ONCE}: {login(settings)}", err=True)
+    elif made:
+        logs.get(__name__).info("a login was made for Flower", file=str(password_file(settings)))
 
 
 def options(settings: Settings) -> dict[str, Any]:

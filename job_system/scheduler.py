@@ -12,7 +12,7 @@ from redis.exceptions import LockError, RedisError
 
 import logs
 from errors import WeavloaderError
-from job_system.celery_config import SCHEDULER_LOCK_SECONDS, SCHEDULER_TICK_SECONDS
+from job_system.celery_config import SCHEDULER_LOCK_SECONDS, SCHEDULER_TICK_SECONDS, scheduler_url
 from ledger import Ledger
 from settings import load
 
@@ -32,8 +32,11 @@ class OneScheduler(RedBeatScheduler):  # type: ignore[misc]
     lock: Any = None
 
     def __init__(self, app: Any, **options: Any) -> None:
+        jobs = load().settings.jobs
+        if jobs.broker_url:
+            app.conf.redbeat_redis_url = scheduler_url(jobs)
         super().__init__(app, **options)
-        self._ledger = Ledger(load().settings.jobs)
+        self._ledger = Ledger(jobs)
         self._name = f"scheduler@{socket.gethostname()}:{os.getpid()}"
 
     def tick(self, *args: Any, **options: Any) -> float:

@@ -259,6 +259,10 @@ class Ledger:
         """The roles that live, of those that say so, sorted."""
         return self._roles.all()
 
+    def heartbeats(self) -> dict[str, float]:
+        """The roles that live, each with the seconds for which it counts as living unless it says so again."""
+        return self._roles.left()
+
     def note_poll(self, source: str, poll: dict[str, Any]) -> None:
         """Leave a source's last poll (a small JSON object) for status and metrics."""
         self._connection.command("HSET", f"{PREFIX}polls", source, json.dumps(poll, separators=(",", ":")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 from errors import PermanentError
@@ -16,6 +16,8 @@ from records import DeadLetter, ImageRecord
 from settings import Jobs
 
 _BATCH = 500
+#: Most letters that are looked at for one list of those that somebody may see.
+MOST_READ = 10_000
 # Names for what the class, which has a method ``list``, cannot call a list itself.
 ImageRecords = list[ImageRecord]
 DeadLetters = list[DeadLetter]
@@ -52,24 +54,28 @@ class Letters:
         since: float | None = None,
         until: float | None = None,
         limit: int = 100,
+        shown: Callable[[DeadLetter], bool] | None = None,
     ) -> DeadLetters:
-        """The newest letters, newest first; times are seconds since the epoch."""
+        """The newest letters, newest first; times are seconds since the epoch. Where ``shown`` says which ones count,
+        at most ``MOST_READ`` are looked at.
+        """
         index = _BY_TIME if cause is None else f"{PREFIX}dead:cause:{cause}"
         low: str | float = "-inf" if since is None else since
         high: str | float = "+inf" if until is None else until
         found: list[DeadLetter] = []
+        step = _BATCH if shown else min(limit, _BATCH)
         offset = 0
-        while len(found) < limit:
-            ids = self._connection.command("ZREVRANGEBYSCORE", index, high, low, "LIMIT", offset, min(limit, _BATCH))
+        while len(found) < limit and (shown is None or offset < MOST_READ):
+            ids = self._connection.command("ZREVRANGEBYSCORE", index, high, low, "LIMIT", offset, step)
             if not ids:
                 break
             offset += len(ids)
-            found += self._read(ids)
+            found += filter(shown, self.read(ids)) if shown else self.read(ids)
         return found[:limit]
 
     def get(self, task_id: str) -> DeadLetter | None:
         """One letter; None when there is none."""
-        return next(iter(self._read([task_id])), None)
+        return next(iter(self.read([task_id])), None)
 
     def count(self) -> int:
         """How many letters are kept."""
@@ -115,7 +121,7 @@ class Letters:
         queued: list[ImageRecord] = []
         for start in range(0, len(ids), _BATCH):
             records = []
-            for letter in self._read(ids[start : start + _BATCH]):
+            for letter in self.read(ids[start : start + _BATCH]):
                 try:
                     record = ImageRecord.from_message(letter.record)
                 except PermanentError:
@@ -143,7 +149,7 @@ class Letters:
         """The oldest letters that expire within some seconds: what an archive must take before they go."""
         before = (time.time() if now is None else now) - self._jobs.dead_letter_days * _DAY + within
         ids = self._connection.command("ZRANGEBYSCORE", _BY_TIME, "-inf", before, "LIMIT", 0, limit)
-        return self._read(ids)
+        return self.read(ids)
 
     def expire(self, now: float | None = None) -> int:
         """Discard the letters older than ``WEAVLOADER_DEAD_LETTER_DAYS``; how many there were."""
@@ -162,7 +168,14 @@ class Letters:
         ids: Sequence[str] = self._connection.command("ZRANGEBYSCORE", _TRANSIENT, since, "+inf")
         return ids
 
-    def _read(self, task_ids: Sequence[str]) -> DeadLetters:
+    def ids(self, cause: str | None = None) -> Sequence[str]:
+        """The ids of all letters, or of those of a cause, the newest first. Some may be gone when they are read."""
+        index = _BY_TIME if cause is None else f"{PREFIX}dead:cause:{cause}"
+        ids: Sequence[str] = self._connection.command("ZREVRANGE", index, 0, -1)
+        return ids
+
+    def read(self, task_ids: Sequence[str]) -> DeadLetters:
+        """Those of these letters that there are, in their order."""
         if not task_ids:
             return []
         texts = self._connection.command("MGET", *(f"dlq:{task_id}" for task_id in task_ids))

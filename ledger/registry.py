@@ -35,6 +35,11 @@ class Living:
         names: list[str] = self._connection.run("living", self._key)
         return sorted(names)
 
+    def left(self) -> dict[str, float]:
+        """The names that stay, sorted, each with the seconds for which it stays unless it is mentioned again."""
+        found: list[str] = self._connection.run("staying", self._key)
+        return {name: float(seconds) for name, seconds in sorted(zip(found[::2], found[1::2], strict=True))}
+
 
 #: What is tried while a source is paused: an image of it, or a look at what it has.
 TRIALS = ("image", "poll")

@@ -161,7 +161,7 @@ class Stack:
                 f"http://{self.settings.flower.host}:{self.settings.flower.port}{self.settings.flower.path}"
             )
         if "web" in self._roles:
-            found["Search"] = f"http://{self.settings.web.host}:{self.settings.web.port}/"
+            found["Search"] = f"http://{self.settings.web.host}:{self.settings.web.port}{self.settings.web.base}/"
         if self._has_prometheus:
             found["Prometheus"] = prometheus.address(self.settings)
         return found

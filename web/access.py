@@ -71,6 +71,11 @@ class Access:
         """Whether anybody at all may replay or throw away dead letters."""
         return bool(self._section.admin_token)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is anything to log in with."""
+        return bool(self._section.read_token or self._section.admin_token)
+
     def role_of_token(self, token: str) -> Role:
         """The token's role; every token is compared, in a time that does not tell how much of it is right."""
         role = Role.NOBODY

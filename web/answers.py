@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -60,6 +61,15 @@ class TimeCount(BaseModel):
     count: int
 
 
+class PlaceCount(BaseModel):
+    """How many matches were taken at a place."""
+
+    latitude: float = Field(description="degrees, rounded to a hundredth")
+    longitude: float = Field(description="degrees, rounded to a hundredth")
+    address: str
+    count: int
+
+
 class Counts(BaseModel):
     """Numbers over the best matches, of which an answer shows a part."""
 
@@ -69,6 +79,7 @@ class Counts(BaseModel):
     node: list[ValueCount]
     camera: list[ValueCount]
     project: list[ValueCount]
+    place: list[PlaceCount]
     histogram: list[TimeCount]
 
 
@@ -194,13 +205,14 @@ def search_answer(
         name: [ValueCount(value=value, count=count) for value, count in counts.items()]
         for name, counts in found.values.items()
     }
+    places = [PlaceCount(**asdict(place)) for place in found.places]
     bars = [TimeCount(since=bar.since, until=bar.until, count=bar.count) for bar in found.histogram]
     return SearchAnswer(
         query=query,
         alpha=alpha,
         offset=offset,
         results=[image_answer(card.hit, base, words, originals, card.others) for card in found.cards],
-        counts=Counts(matches=found.matches, results=found.results, histogram=bars, **counted),
+        counts=Counts(matches=found.matches, results=found.results, histogram=bars, place=places, **counted),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
@@ -9,6 +10,7 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from errors import WeavloaderError
 from job_system.archive import throw_away
 from job_system.letters import replay_letters
+from job_system.watching import progress
 from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
@@ -31,13 +33,13 @@ from web.answers import (
 from web.arranging import arrange, query_words, window
 from web.asked import LettersAsked, LettersChosen, Narrowed, SearchAsked, SimilarAsked
 from web.services import Admin, Reader, Services, Shared, base_of, filters_for
-from web.watching import progress
 
 NO_WORDS: frozenset[str] = frozenset()
 #: Seconds for which a browser keeps a thumbnail.
 THUMBNAIL_AGE = 300
 
 _WHAT_ERRORS = {
+    400: "the body cannot be read",
     401: "a token is needed",
     403: "the token may not do this, or the settings do not allow it",
     404: "there is none that may be shown",
@@ -144,7 +146,7 @@ async def status(shared: Shared, who: Reader) -> StatusAnswer:
         for name, state in (await shared.parts()).items()
     }
     try:
-        found = await progress(shared)
+        found = await progress(shared.watched)
     except WeavloaderError as error:
         unknown = dict.fromkeys(("audit", "queues", "landed_per_second", "ceiling", "efficiency"))
         return StatusAnswer(parts=parts, **unknown, error=str(error))
@@ -173,14 +175,13 @@ async def listed_letters(
     since, until = (parse_moment(text).timestamp() if text else None for text in (asked.since, asked.until))
 
     def ask(ledger: Ledger) -> tuple[int, dict[str, int], list[DeadLetter]]:
-        letters = ledger.letters.list(cause=asked.cause, since=since, until=until, limit=asked.limit)
-        shown = [letter for letter in letters if shown_node(shared, letter, who)]
-        return ledger.letters.count(), ledger.letters.causes(), shown
+        letters = ledger.letters.list(asked.cause, since, until, asked.limit, partial(shown_node, shared, who))
+        return ledger.letters.count(), ledger.letters.causes(), letters
 
     return await shared.asked(ask)
 
 
-def shown_node(shared: Services, letter: DeadLetter, who: Visitor) -> bool:
+def shown_node(shared: Services, who: Visitor, letter: DeadLetter) -> bool:
     """Whether the visitor may see the letter's node."""
     named = (str(letter.record.get(name) or "") for name in ("vsn", "node"))
     return shared.finder.allowed(filters_for(who)).shows(*named)

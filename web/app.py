@@ -24,12 +24,13 @@ from errors import (
     WeavloaderError,
 )
 from job_system.letters import Publish
+from job_system.watching import AskParts
 from settings import Settings
-from web import api, letters, live, pages, showing
+from web import api, described, letters, live, pages, showing
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
-from web.services import Parts, Services, base_of
+from web.services import Services, base_of
 from web.tools import OverHttp
 
 log = logs.get(__name__)
@@ -50,7 +51,7 @@ _STATUS: tuple[tuple[type[WeavloaderError], int], ...] = (
 )
 
 
-def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
+def application(settings: Settings, parts: AskParts, publish: Publish) -> FastAPI:
     """The application of these settings; ``parts`` gives the parts' states and may be slow, ``publish``
     sends images' messages.
 
@@ -58,7 +59,7 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
     """
     services = Services(settings, parts, publish)
 
-    tools = OverHttp(services.finder, services.access)
+    tools = OverHttp(services.finder, services.access, settings.web.base)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -71,9 +72,9 @@ def application(settings: Settings, parts: Parts, publish: Publish) -> FastAPI:
 
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.services = services
-    app.add_middleware(Limits, section=settings.web, access=services.access)
+    app.add_middleware(Limits, section=settings.web, access=services.access, tell=_answer)
     app.include_router(api.router)
-    for module in (pages, live, letters):
+    for module in (pages, live, letters, described):
         app.include_router(module.router)
     app.router.routes.append(Route("/mcp", tools))
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")

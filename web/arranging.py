@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from records import Hit, parse_timestamp
+from records import Hit, Place, parse_timestamp
 from web.asked import Narrowed
 
 #: How many of the best matches are counted, and looked at for near-identical ones.
@@ -62,6 +62,16 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """How many matches were taken at a place: degrees rounded to a hundredth (a kilometre), and its address."""
+
+    latitude: float
+    longitude: float
+    address: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arranged:
     """One page of cards, and numbers over all matches that were looked at."""
 
@@ -70,6 +80,7 @@ class Arranged:
     results: int
     values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     histogram: tuple[Bar, ...] = ()
+    places: tuple[PlaceCount, ...] = ()
 
 
 def window(asked: Narrowed) -> int:
@@ -88,6 +99,7 @@ def arrange(hits: Sequence[Hit], asked: Narrowed) -> Arranged:
         results=len(cards),
         values={name: counts(_values(hits, name)) for name in COUNTED},
         histogram=tuple(bars(moment for hit in hits if (moment := _moment(hit)) is not None)),
+        places=tuple(places(hit.place for hit in hits)),
     )
 
 
@@ -120,6 +132,19 @@ def collapsed(hits: Sequence[Hit]) -> list[Card]:
 def counts(values: Iterable[str]) -> dict[str, int]:
     """How often each value occurs, the most frequent first; no value is not counted."""
     return dict(sorted(Counter(filter(None, values)).most_common(MOST_VALUES), key=lambda item: (-item[1], item[0])))
+
+
+def places(found: Iterable[Place]) -> list[PlaceCount]:
+    """How many pictures were taken at each place, the most frequent first; an unknown place is not counted."""
+    number: Counter[tuple[float, float]] = Counter()
+    addresses: dict[tuple[float, float], str] = {}
+    for place in found:
+        if place.latitude is not None and place.longitude is not None:
+            at = round(place.latitude, 2), round(place.longitude, 2)
+            number[at] += 1
+            addresses[at] = addresses.get(at) or place.address
+    ordered = sorted(number.items(), key=lambda item: (-item[1], item[0]))[:MOST_VALUES]
+    return [PlaceCount(*at, addresses[at], count) for at, count in ordered]
 
 
 def bars(moments: Iterable[datetime]) -> list[Bar]:

@@ -12,6 +12,7 @@ from records import SearchFilters
 from searching import (
     DEFAULT_ALPHA,
     DEFAULT_LIMIT,
+    FARTHEST_KM,
     LONGEST_QUERY,
     MAX_LIMIT,
     check_range,
@@ -21,6 +22,8 @@ from searching import (
     parse_near,
 )
 
+#: Radius around a place on the page, in kilometres, unless another one is given.
+NEAR_KM = 2.0
 #: Most dead letters of one request.
 MOST_LETTERS = 500
 
@@ -142,6 +145,8 @@ class PageAsked(Asked):
     project: Name = None
     since: Name = None
     until: Name = None
+    place: Name = None
+    km: float = Field(NEAR_KM, gt=0, le=FARTHEST_KM)
     south: Degrees = None
     west: Degrees = None
     north: Degrees = None
@@ -157,9 +162,12 @@ class PageAsked(Asked):
             raise UsageError("a place is a box of four sides: give south, west, north and east")
         values = {name: getattr(self, name) for name in ("vsn", "node", "camera", "project", "since", "until", "sort")}
         box = None if self.south is None else ",".join(f"{side!r}" for side in sides)
+        near = None if self.place is None else f"{self.place},{self.km!r}"
+        if near is not None and self.place is not None and self.place.count(",") != 1:
+            raise UsageError(f"place: {self.place!r} is not LAT,LON, for example 41.88,-87.62")
         offset, collapse = (self.page - 1) * per_page, not self.apart
         try:
-            return Narrowed(**values, box=box, collapse=collapse, offset=offset, limit=per_page)
+            return Narrowed(**values, near=near, box=box, collapse=collapse, offset=offset, limit=per_page)
         except ValidationError as error:
             raise UsageError(explained(error.errors())) from None
 

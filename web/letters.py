@@ -23,6 +23,7 @@ from web.showing import render
 router = APIRouter(include_in_schema=False)
 
 Action = Literal["replay", "discard"]
+Id = Annotated[str | None, Form(max_length=200)]
 
 
 @router.get("/dead-letters")
@@ -58,16 +59,24 @@ async def change_letters(
     request: Request,
     shared: Shared,
     who: Admin,
-    action: Annotated[Action, Form()],
+    action: Annotated[Action | None, Form()] = None,
     ids: Annotated[list[str] | None, Form(max_length=MOST_LETTERS)] = None,
+    replay: Id = None,
+    discard: Id = None,
     csrf: Annotated[str, Form(max_length=200)] = "",
     confirmed: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Replay or throw away the chosen letters; what is thrown away is asked about first."""
+    """Replay or throw away the marked letters, or the one whose own button was used (``replay``, ``discard``); what is
+    thrown away is asked about first.
+    """
     shared.access.check_form(who, csrf)
     chosen = list(dict.fromkeys(ids or ()))
+    if one := replay or discard:
+        action, chosen = "replay" if replay else "discard", [one]
     if not chosen:
         raise UsageError("no dead letter was chosen: mark some first")
+    if action is None:
+        raise UsageError("it was not said what to do with the letters: replay or discard")
     if action == "discard" and not confirmed:
         return render(request, "discard.html", visitor=who, ids=chosen)
     if action == "replay":
@@ -84,7 +93,7 @@ async def picture(id: str, shared: Shared, who: Reader) -> Response:
 
     def ask(ledger: Ledger) -> bytes | None:
         letter = ledger.letters.get(id)
-        if letter is None or not shown_node(shared, letter, who):
+        if letter is None or not shown_node(shared, who, letter):
             return None
         sight = ledger.outputs.load(id).sight
         return sight.thumbnail if sight else None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from errors import WeavloaderError
 from settings import Web
 from web.access import Access, Role, bearer, is_loopback
 
@@ -23,7 +27,10 @@ MOST_CLIENTS = 10_000
 #: What a request takes of its client's rate where that is not 1: a page of results has dozens of thumbnails.
 THUMBNAIL_COST = 0.02
 LOGIN_COST = 20.0
-_UPLOADS = ("/api/similar", "/similar")
+#: Where a browser sends a picture, and how much of one that is too large is read so that it sees the answer, in bytes.
+_FORM = "/similar"
+READ_AWAY = 2**28
+_UPLOADS = ("/api/similar", _FORM)
 _FREE = ("/static/", "/health")
 
 _SECURITY = {
@@ -35,6 +42,19 @@ _SECURITY = {
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
+
+
+Tell = Callable[[Request, int, WeavloaderError], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not let in: the HTTP status, one line, one word."""
+
+    status: int
+    error: str
+    cause: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Rates:
@@ -56,31 +76,42 @@ class Rates:
 
 
 class Limits:
-    """ASGI middleware, outside of everything else."""
+    """ASGI middleware, outside of everything else. ``tell`` makes the answer of a refusal."""
 
-    def __init__(self, app: ASGIApp, section: Web, access: Access) -> None:
+    def __init__(self, app: ASGIApp, section: Web, access: Access, tell: Tell) -> None:
         self._app = app
         self._access = access
+        self._tell = tell
         self._upload = section.upload_bytes + FORM_EXTRA
         self._rates = Rates(section.rate)
         self._host = section.host
+        self._base = section.base
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope, path = below(self._base, scope)
+        sent = _with_headers(send)
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
-        if refusal is not None:
-            await _answer(send, *refusal)
-            return
-        most = self._upload if scope["path"] in _UPLOADS else SMALL_BODY
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > most:
-            await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
-            return
-        await self._counted(scope, receive, send, most)
+        refusal = self._refusal(scope, headers, path)
+        if refusal is None:
+            most = self._upload if path in _UPLOADS else SMALL_BODY
+            length = headers.get("content-length", "0")
+            if length.isdigit() and int(length) <= most:
+                await self._counted(scope, receive, sent, most)
+                return
+            refusal = _too_large(most)
+        if path == _FORM:
+            await _read_away(receive)
+        await self._refuse(refusal, scope, receive, sent)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._tell(Request(scope), refusal.status, WeavloaderError(refusal.error, cause=refusal.cause))
+        answer.headers["connection"] = "close"
+        answer.headers.update(refusal.headers)
+        await answer(scope, receive, send)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Hand the request on; one whose body turns out larger than it may be is answered 413."""
@@ -100,38 +131,31 @@ class Limits:
 
         async def guarded(message: Message) -> None:
             nonlocal answered
-            if over:
-                if not answered:
-                    answered = True
-                    await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
-                return
-            if message["type"] == "http.response.start":
-                answered = True
-                found = MutableHeaders(scope=message)
-                for name, value in _SECURITY.items():
-                    found.setdefault(name, value)
-            await send(message)
+            if not over:
+                answered = answered or message["type"] == "http.response.start"
+                await send(message)
 
         await self._app(scope, counting, guarded)
         if over and not answered:
-            await _answer(send, 413, f"the body is larger than {most} bytes", "too_large")
+            if scope["path"].removeprefix(self._base) == _FORM:
+                await _read_away(receive)
+            await self._refuse(_too_large(most), scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, str, dict[str, str]] | None:
+    def _refusal(self, scope: Scope, headers: Headers, path: str) -> Refusal | None:
         host = headers.get("host", "")
         if self._access.open and not self._is_own(host):
             # A page elsewhere whose name is made to point here must not read what is open on loopback.
             why = f"the host {host[:100]!r} is not this server's: ask for it by 127.0.0.1, or set a token"
-            return 421, why, "host_not_allowed", {}
+            return Refusal(421, why, "host_not_allowed")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not _same_origin(headers, host):
-            return 403, "the request comes from another site's page", "forbidden", {}
-        path = scope["path"]
+            return Refusal(403, "the request comes from another site's page", "forbidden")
         if not path.startswith(_FREE):
             client = self._client(scope, headers)
             cost = THUMBNAIL_COST if path.endswith("/thumbnail") else LOGIN_COST if path == "/login" else 1.0
             if seconds := self._rates.wait(client, cost, time.monotonic()):
                 after = {"Retry-After": str(math.ceil(seconds))}
                 why = f"too many requests (WEAVLOADER_WEB_RATE): wait {math.ceil(seconds)} s"
-                return 429, why, "too_many_requests", after
+                return Refusal(429, why, "too_many_requests", after)
         return None
 
     def _client(self, scope: Scope, headers: Headers) -> str:
@@ -149,18 +173,52 @@ class Limits:
         return name is not None and (name == self._host or is_loopback(name))
 
 
+def below(base: str, scope: Scope) -> tuple[Scope, str]:
+    """The request as one to what stands below the base, and its path there: a proxy may have taken the base away."""
+    path = str(scope["path"])
+    inside = path.removeprefix(base) if path == base or path.startswith(f"{base}/") else path
+    if not base:
+        return scope, path
+    inside = inside or "/"
+    return {**scope, "root_path": base, "path": base + inside}, inside
+
+
 def _same_origin(headers: Headers, host: str) -> bool:
-    """Whether a browser says nothing against the request; programs say nothing at all."""
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return False
+    """Whether a browser says nothing against the request; programs say nothing at all.
+
+    A proxy may have changed the host: then the browser's own word counts, or the host that the proxy was asked for. No
+    page of another site can set either.
+    """
+    if site := headers.get("sec-fetch-site"):
+        return site in ("none", "same-origin")
     origin = headers.get("origin")
-    return origin is None or origin.partition("://")[2] == host
+    return origin is None or origin.partition("://")[2] in (host, headers.get("x-forwarded-host"))
 
 
-async def _answer(send: Send, status: int, error: str, cause: str, headers: dict[str, str] | None = None) -> None:
-    body = json.dumps({"error": error, "cause": cause}).encode()
-    raw = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    raw |= headers or {}
-    start = [(name.lower().encode(), value.encode()) for name, value in raw.items()]
-    await send({"type": "http.response.start", "status": status, "headers": start})
-    await send({"type": "http.response.body", "body": body})
+def _too_large(most: int) -> Refusal:
+    what = "body" if most == SMALL_BODY else "picture with its form"
+    remedy = "" if most == SMALL_BODY else " (WEAVLOADER_WEB_UPLOAD_BYTES)"
+    return Refusal(413, f"the {what} is larger than {most} bytes{remedy}", "too_large")
+
+
+async def _read_away(receive: Receive) -> None:
+    """Read what a browser still sends, up to a bound: it shows no answer before it has sent all of its form."""
+    size = 0
+    while size < READ_AWAY:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return
+
+
+def _with_headers(send: Send) -> Send:
+    """Every answer says what a browser may do with it."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            found = MutableHeaders(scope=message)
+            for name, value in _SECURITY.items():
+                found.setdefault(name, value)
+        await send(message)
+
+    return sending

@@ -11,12 +11,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from errors import WeavloaderError
+from errors import UsageError, WeavloaderError
+from job_system.watching import landed_last
 from records import Hit, Vector
 from searching import parse_id
 from web.access import COOKIE, SESSION_SECONDS, Refused, Role, Visitor
-from web.arranging import COUNTED, WINDOW, Arranged, Card, arrange, matched_words, query_words, window
+from web.arranging import WINDOW, Card, arrange, matched_words, query_words, window
 from web.asked import Narrowed, PageAsked
+from web.refining import chips, filters, places
 from web.services import Reader, Services, Shared, base_of, filters_for
 from web.showing import render
 
@@ -31,25 +33,34 @@ router = APIRouter(include_in_schema=False)
 async def search_page(asked: Annotated[PageAsked, Query()], request: Request, shared: Shared, who: Reader) -> Response:
     """The search box, and what it found."""
     given = asked.model_dump(exclude_defaults=True)
-    shown: dict[str, Any] = {"asked": asked, "found": None, "title": "Search", "pages": 0, "per_page": PER_PAGE}
     words = query_words(asked.q) if asked.alpha < 1 else frozenset[str]()
-    if asked.q.strip() or asked.like or asked.upload:
-        narrowed = asked.narrowed(PER_PAGE)
-        hits, title = await _found(asked, narrowed, shared, who, window(narrowed))
-        found = arrange(hits, narrowed)
-        shown |= {"found": found, "title": title, "pages": -(-found.results // PER_PAGE)}
-        shown["matched"] = {card.hit.result.id: matched_words(card.hit, words) for card in found.cards}
-        shown["filters"] = _filters(found, asked)
-        shown["highest"] = max((bar.count for bar in found.histogram), default=0)
 
     def link(**changes: Any) -> str:
         """The path of this page with some parameters changed; another page than the first is asked for by name."""
         values = {**given, "page": None, **changes}
         kept = {name: _word(value) for name, value in values.items() if value not in (None, "", False)}
-        return f"{base_of(request)}/?{urlencode(kept)}"
+        return f"{base_of(request)}/?{urlencode(kept)}" if kept else f"{base_of(request)}/"
+
+    shown: dict[str, Any] = {"asked": asked, "found": None, "title": "Search", "error": "", "per_page": PER_PAGE}
+    if asked.q.strip() or asked.like or asked.upload:
+        try:
+            narrowed = asked.narrowed(PER_PAGE)
+            hits, title = await _found(asked, narrowed, shared, who, window(narrowed))
+        except UsageError as error:  # the form keeps what was asked for, so that it can be put right
+            shown |= {"error": str(error), "latest": []}
+        else:
+            found = arrange(hits, narrowed)
+            shown |= {"found": found, "title": title, "pages": -(-found.results // PER_PAGE)}
+            shown["matched"] = {card.hit.result.id: matched_words(card.hit, words) for card in found.cards}
+            shown["highest"] = max((bar.count for bar in found.histogram), default=0)
+            shown |= {"filters": filters(found, asked), "places": places(found, link)}
+            shown["chips"] = list(chips(asked, link))
+    else:
+        shown["latest"] = await landed_last(shared.watched, filters_for(who))
 
     table = f"{base_of(request)}/results.csv?{urlencode({name: _word(value) for name, value in given.items()})}"
-    return render(request, "search.html", visitor=who, words=words, link=link, table=table, **shown)
+    values = {"words": words, "link": link, "table": table, "most": shared.settings.web.upload_bytes, **shown}
+    return render(request, "search.html", 422 if shown["error"] else 200, visitor=who, **values)
 
 
 @router.get("/results.csv")
@@ -140,16 +151,6 @@ def _id(text: str) -> str:
         return parse_id(text)
     except ValueError:
         raise Refused(404, f"{text!r} is not an image's id") from None
-
-
-def _filters(found: Arranged, asked: PageAsked) -> dict[str, dict[str, int]]:
-    """The values to choose from with their counts; what is chosen is among them."""
-    shown = {name: dict(found.values[name]) for name in COUNTED}
-    for name, values in shown.items():
-        chosen = getattr(asked, name)
-        if chosen and not any(value.casefold() == chosen.casefold() for value in values):
-            values[chosen] = 0
-    return shown
 
 
 def _word(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,40 +14,35 @@ from fastapi import Depends, Request
 from errors import NotFound, SkipImage, WeavloaderError
 from job_system.known_sources import KnownSources
 from job_system.letters import Publish
+from job_system.watching import AskParts, PartStates, Watched
 from ledger import LandingPace, Ledger
 from metrics import recorder
+from metrics.efficiency import StageTimes
 from records import ImageRecord, PartState, SearchFilters, Vector
 from searching import Finder, load_adapters
 from settings import Settings
 from web.access import Access, Refused, Role, Visitor, demand
-from web.efficiency import StageTimes
 
-#: Seconds for which the parts' states are shown without asking again.
-FRESH_SECONDS = 5.0
 #: Uploaded pictures whose vectors are kept for paging and filtering.
 MOST_UPLOADS = 200
 #: Original images that are fetched at once.
 ORIGINALS_AT_ONCE = 4
 
-Parts = Callable[[], Mapping[str, PartState]]
 T = TypeVar("T")
 
 
 class Services:
     """See the module's text. Belongs to the event loop of its server; connections open at first use."""
 
-    def __init__(self, settings: Settings, parts: Parts, publish: Publish) -> None:
+    def __init__(self, settings: Settings, parts: AskParts, publish: Publish) -> None:
         self.settings = settings
         self.access = Access(settings.web)
         self.finder = Finder(settings, recorder.store_observed, recorder.model_observed)
         self.uploads = Uploads()
-        self.stages = StageTimes()
-        self.pace = LandingPace()
         self.publish = publish
-        self._ask_parts = parts
-        self._states: Mapping[str, PartState] = {}
-        self._asked_at = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
+        self._parts = PartStates(parts)
+        self._stages = StageTimes()
+        self._pace = LandingPace()
         self._opened: Ledger | None = None
         self._originals: Originals | None = None
 
@@ -60,8 +54,7 @@ class Services:
 
     async def aclose(self) -> None:
         """Close what was opened."""
-        if self._asking is not None:
-            await asyncio.wait({self._asking})
+        await self._parts.aclose()
         await self.finder.aclose()
         if self._originals is not None:
             await self._originals.aclose()
@@ -83,19 +76,13 @@ class Services:
         return await asyncio.to_thread(lambda: question(self.ledger))
 
     async def parts(self) -> Mapping[str, PartState]:
-        """Every part's state, some seconds old at most while anybody looks; only the first that looks has to wait."""
-        if self._asking is None and time.monotonic() - self._asked_at > FRESH_SECONDS:
-            self._asking = asyncio.create_task(self._ask())
-        if not self._states and self._asking is not None:
-            await asyncio.shield(self._asking)
-        return self._states
+        """Every part's state, some seconds old at most."""
+        return await self._parts.states()
 
-    async def _ask(self) -> None:
-        try:
-            self._states = await asyncio.to_thread(self._ask_parts)
-        finally:
-            self._asked_at = time.monotonic()
-            self._asking = None
+    @property
+    def watched(self) -> Watched:
+        """What is looked at to tell what is happening now."""
+        return Watched(self.asked, self.finder.images, self._parts, self._stages, self._pace, self.settings.triton)
 
     async def original(self, id: str, visitor: Visitor) -> bytes:
         """An image's own bytes, fetched with this installation's login, of a record in the store.
@@ -193,5 +180,6 @@ Admin = Annotated[Visitor, Depends(admin)]
 
 
 def base_of(request: Request) -> str:
-    """The path before this server's own paths, '' unless it stands behind a prefix."""
-    return str(request.scope.get("root_path", "")).rstrip("/")
+    """The path before this server's own paths, '' unless it stands below a prefix."""
+    # A mounted folder of files adds its own path to the root path, and keeps the server's beside it.
+    return str(request.scope.get("app_root_path", request.scope.get("root_path", "")))

@@ -17,9 +17,9 @@ from errors import ConfigurationError
 from job_system import celery_app
 from job_system.letters import Publish
 from job_system.publish import publish_records
+from job_system.watching import AskParts
 from settings import Settings, Web
 from web.app import application
-from web.services import Parts
 
 log = logs.get(__name__)
 
@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(settings: Settings, parts: Parts, publish: Publish | None) -> _Server:
+def _server(settings: Settings, parts: AskParts, publish: Publish | None) -> _Server:
     return _Server(
         uvicorn.Config(
             application(settings, parts, publish or partial(publish_records, celery_app)),
@@ -64,7 +64,7 @@ def _listen(section: Web) -> socket.socket:
         ) from None
 
 
-def serve(settings: Settings, parts: Parts) -> None:
+def serve(settings: Settings, parts: AskParts) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises ``ConfigurationError`` when the port is taken, or when everybody beyond this host could read.
@@ -75,7 +75,9 @@ def serve(settings: Settings, parts: Parts) -> None:
         async def run() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, server)
-            log.info("the page is served", address=f"http://{settings.web.host}:{settings.web.port}/")
+            log.info(
+                "the page is served", address=f"http://{settings.web.host}:{settings.web.port}{settings.web.base}/"
+            )
             await server.serve(sockets=[listener])
 
         asyncio.run(run())
@@ -86,7 +88,7 @@ def _stop(server: uvicorn.Server) -> None:
 
 
 @contextmanager
-def serving(settings: Settings, parts: Parts, publish: Publish | None = None) -> Iterator[str]:
+def serving(settings: Settings, parts: AskParts, publish: Publish | None = None) -> Iterator[str]:
     """The page while the block runs, in a thread; gives its address (``http://host:port``). Raises as ``serve``."""
     server = _server(settings, parts, publish)
     listener = _listen(settings.web)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -12,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from web.access import Role
-from web.arranging import parts
+from web.arranging import Bar, parts
 from web.services import base_of, services_of
 
 FOLDER = Path(__file__).parent
@@ -39,6 +40,23 @@ def _moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
+def _duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _clock(time: str, bars: Sequence[Bar]) -> str:
+    """A time of a histogram, to the second where all of it is short."""
+    first, last = (datetime.fromisoformat(text) for text in (bars[0].since, bars[-1].until))
+    return time[: 19 if last - first < timedelta(hours=1) else 16].replace("T", " ")
+
+
+_environment.filters["clock"] = _clock
+_environment.filters["duration"] = _duration
+_environment.filters["megabytes"] = lambda size: f"{size / 2**20:.3g} MB"
 _environment.filters["parts"] = parts
 _environment.filters["safe_link"] = _safe_link
 _environment.filters["moment"] = _moment
@@ -53,6 +71,7 @@ def render(request: Request, template: str, status: int = 200, /, **values: Any)
         "path": request.url.path,
         "csrf": "",
         "is_admin": False,
+        "may_log_in": services.access.has_tokens,
         "originals": services.settings.web.originals,
     }
     if visitor := values.pop("visitor", None):

@@ -52,8 +52,8 @@ Sort = Literal["relevance", "time"]
 Ident = Annotated[str, Field(max_length=64, description="the picture's id")]
 
 
-def tool_server(finder: Finder, who: Who) -> MCPServer[Any]:
-    """The tools over a finder; ``who`` says for whom a call is."""
+def tool_server(finder: Finder, who: Who, base: str = "") -> MCPServer[Any]:
+    """The tools over a finder; ``who`` says for whom a call is, ``base`` stands before the paths of thumbnails."""
     server: MCPServer[Any] = MCPServer("weavloader", title="Weavloader", instructions=INSTRUCTIONS, log_level="WARNING")
 
     @server.tool(annotations=_READ_ONLY)
@@ -80,7 +80,7 @@ def tool_server(finder: Finder, who: Who) -> MCPServer[Any]:
                 asked.q, alpha=alpha, limit=window(asked), filters=asked.filters(visitor.only), vectors=True
             )
         )
-        return _short(query, alpha, asked, hits, query_words(query))
+        return _short(query, alpha, asked, hits, query_words(query), base)
 
     @server.tool(annotations=_READ_ONLY)
     async def similar_images(
@@ -106,14 +106,14 @@ def tool_server(finder: Finder, who: Who) -> MCPServer[Any]:
             filters = asked.filters(visitor.only)
             return await finder.similar(vector, limit=window(asked), filters=filters, exclude=asked.id, vectors=True)
 
-        return _short(asked.id, 1.0, asked, await _answered(find), _NO_WORDS)
+        return _short(asked.id, 1.0, asked, await _answered(find), _NO_WORDS, base)
 
     @server.tool(annotations=_READ_ONLY, structured_output=False)
     async def get_image(ctx: Context[Any, Any], id: Ident) -> list[Any]:
         """One picture: all that is known of it, and its thumbnail."""
         visible = filters_for(who(ctx))
         hit = await _answered(lambda: finder.image(id, visible))
-        shown = image_answer(hit, "", _NO_WORDS, False)
+        shown = image_answer(hit, base, _NO_WORDS, False)
         content: list[Any] = [json.dumps(_plain(shown), ensure_ascii=False)]
         try:
             content.append(Image(data=await finder.thumbnail(hit.result.id, visible), format="jpeg"))
@@ -127,7 +127,7 @@ def tool_server(finder: Finder, who: Who) -> MCPServer[Any]:
 class OverHttp:
     """The tools at one path of the application, for who may read; one request an answer, nothing is kept between."""
 
-    def __init__(self, finder: Finder, access: Access) -> None:
+    def __init__(self, finder: Finder, access: Access, base: str) -> None:
         self._access = access
 
         def visitor(context: Context[Any, Any]) -> Visitor:
@@ -135,7 +135,7 @@ class OverHttp:
             assert request is not None
             return access.visitor(request)
 
-        server = tool_server(finder, visitor)
+        server = tool_server(finder, visitor, base)
         # The host and the origin are checked before, for all paths.
         unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unchecked)
@@ -192,9 +192,11 @@ async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
         raise ToolError(logs.scrubbed(str(error))) from None
 
 
-def _short(query: str, alpha: float, asked: Narrowed, hits: list[Hit], words: frozenset[str]) -> SearchAnswer:
+def _short(
+    query: str, alpha: float, asked: Narrowed, hits: list[Hit], words: frozenset[str], base: str
+) -> SearchAnswer:
     """The answer without the near-identical pictures themselves, which would only cost their reader."""
-    answer = search_answer(query, alpha, asked.offset, arrange(hits, asked), "", words, False)
+    answer = search_answer(query, alpha, asked.offset, arrange(hits, asked), base, words, False)
     return answer.model_copy(
         update={"results": [result.model_copy(update={"near_identical": []}) for result in answer.results]}
     )

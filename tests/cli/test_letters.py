@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from job_system.letters import replay_letters
 from ledger import Ledger
 from metrics import folder
 from records import AuditCounts
@@ -142,3 +143,15 @@ def test_stats_count_letters_by_cause_and_kind(commands: Commands, ledger: Ledge
 def test_stats_without_letters(commands: Commands, ledger: Ledger) -> None:
     found = json.loads(dlq(commands, "stats", "--json").stdout)
     assert found == {"count": 0, "by_cause": {}, "by_kind": {}, "oldest": None, "newest": None, "discarded": 0}
+
+
+def test_many_letters_are_replayed_in_steps_that_are_told(ledger: Ledger) -> None:
+    for record in make_records(7):
+        bury(ledger, record, "not_found")
+    sent: list[int] = []
+    told: list[tuple[str, int, int]] = []
+    done = replay_letters(
+        ledger, ledger.letters.ids(), lambda records: sent.append(len(records)), lambda *step: told.append(step), 3
+    )
+    assert (sent, len(done.queued), done.missing) == ([3, 3, 1], 7, [])
+    assert told == [("queueing images", count, 7) for count in (3, 6, 7)]

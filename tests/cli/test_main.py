@@ -12,8 +12,8 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "replay", "search", "similar", "mcp", "status", "doctor", "audit"),
-    *("calibrate", "dlq", "config", "env"),
+    *("demo", "up", "setup", "replay", "search", "similar", "mcp"),
+    *("status", "top", "doctor", "audit", "calibrate", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 

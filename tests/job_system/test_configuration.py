@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from job_system.celery_config import configuration
 from job_system.queues import node_name
@@ -187,6 +188,21 @@ def test_sentinels_and_their_master_are_handed_on() -> None:
     options = made["redbeat_redis_options"]
     assert options["sentinels"] == [("a", 26379), ("b", 26380)]  # type: ignore[index]
     assert (options["service_name"], options["db"]) == ("images", 2)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@a:6379/0",
+        "rediss://u:s3cret@a:6379/0?ssl_cert_reqs=CERT_NONE",
+        "sentinel://:s3cret@a:26379;sentinel://:s3cret@b:26380/2?master_name=images&sentinel_password=s3cret",
+    ],
+)
+def test_the_configuration_that_workers_hand_out_holds_no_password(url: str) -> None:
+    """Anybody who reaches the broker may ask for it: ``celery inspect conf``, and Flower shows it."""
+    app = Celery("test", set_as_current=False)
+    app.conf.update(config(url))
+    assert "s3cret" not in str(app.conf.table(with_defaults=True, censored=True))
 
 
 def test_tls_checks_certificates_unless_the_url_says_otherwise() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import stat
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,46 @@ def test_flower_asks_for_the_password_that_it_made(commands: Commands, how: str)
     assert get(port, "/api/workers", "weavloader:wrong")[0] == 401
     assert get(port, "/api/workers", login)[0] == 200
     assert kept.read_text().strip() not in flower.output()
+    assert "a login was made for Flower" in flower.output()
     assert flower.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["role", "job_system"])
+def test_a_person_who_starts_flower_first_is_shown_the_password_once(commands: Commands, how: str) -> None:
+    celery = str(Path(sys.executable).with_name("celery"))
+    command = [sys.executable, "main.py", "flower"] if how == "role" else [celery, "-A", "job_system", "flower"]
+    assert seen_on_a_terminal(commands, command).count("shown this once") == 1
+    kept = (commands.folder / "data" / "flower.password").read_text().strip()
+    assert kept not in seen_on_a_terminal(commands, command)
+
+
+def seen_on_a_terminal(commands: Commands, command: list[str]) -> str:
+    """What somebody sees who starts Flower and ends it once it serves."""
+    port = free_port()
+    person, program = pty.openpty()
+    environment = {**commands.environment, "WEAVLOADER_FLOWER_PORT": str(port)}
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=nothing, stdout=program, stderr=program)
+    os.close(program)
+    try:
+        wait_until(lambda: get(port, "/")[0] == 401 or process.poll() is not None, 30)
+    finally:
+        process.terminate()
+        process.wait(15)
+    seen = read_to_its_end(person)
+    password = (commands.folder / "data" / "flower.password").read_text().strip()
+    assert ("shown this once" in seen) == (password in seen)
+    return seen
+
+
+def read_to_its_end(terminal: int) -> str:
+    """What a program that has ended wrote to its terminal."""
+    pieces = []
+    with suppress(OSError):  # Linux says EIO where everything is read
+        while piece := os.read(terminal, 65536):
+            pieces.append(piece)
+    os.close(terminal)
+    return b"".join(pieces).decode()
 
 
 @pytest.mark.parametrize("format", ["console", "json"])

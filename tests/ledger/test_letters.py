@@ -25,6 +25,16 @@ def test_a_letter_is_a_json_string_at_its_key_for_its_days(ledger: Ledger, valke
     assert ledger.letters.get(record.id) == letter
 
 
+def test_ids_of_all_letters_or_of_a_cause_are_told_newest_first(ledger: Ledger) -> None:
+    for number, cause in enumerate(["not_found", "poison", "not_found"]):
+        bury(ledger, make_record(number), cause, when=time.time() - 100 + number)
+    ids = [make_record(number).id for number in range(3)]
+    assert list(ledger.letters.ids()) == [ids[2], ids[1], ids[0]]
+    assert list(ledger.letters.ids("not_found")) == [ids[2], ids[0]]
+    assert list(ledger.letters.ids("empty")) == []
+    assert [letter.task_id for letter in ledger.letters.read([ids[1], "nobody", ids[0]])] == [ids[1], ids[0]]
+
+
 def test_letters_are_listed_newest_first_by_cause_and_time(ledger: Ledger) -> None:
     now = time.time()
     for number, cause in enumerate(["not_found", "fetch_failed", "not_found", "not_found"]):

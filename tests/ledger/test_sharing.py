@@ -141,6 +141,17 @@ def test_roles_live_while_they_say_so(ledger: Ledger) -> None:
     assert ledger.roles() == []
 
 
+def test_a_heartbeat_tells_how_long_a_role_counts_as_living(ledger: Ledger) -> None:
+    ledger.beat("stream@host", 30)
+    ledger.beat("processor@host", 9)
+    assert ledger.heartbeats() == {
+        "processor@host": pytest.approx(9, abs=1),
+        "stream@host": pytest.approx(30, abs=1),
+    }
+    ledger.beat("stream@host", 0)
+    assert list(ledger.heartbeats()) == ["processor@host"]
+
+
 def test_the_last_poll_of_each_source_is_kept(ledger: Ledger) -> None:
     assert ledger.polls() == {}
     ledger.note_poll("sage", {"ok": True, "images": 3})

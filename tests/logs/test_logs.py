@@ -59,6 +59,12 @@ def test_the_tag_is_literally_in_every_line(format: str) -> None:
         assert part in text
 
 
+def test_what_is_open_at_the_end_is_no_line_without_a_tag() -> None:
+    """A library that shows all warnings shows them to the very end, when nothing formats them any more."""
+    program = "warnings.simplefilter('default'); sys.left = open(__import__('os').devnull); log.info('x')"
+    assert len(run(program, "console")) == 1
+
+
 def test_json_is_one_object_a_line_with_event_fields_and_traceback() -> None:
     lines = [json.loads(line) for line in run(EVERYTHING, "json")]
     landed = lines[0]

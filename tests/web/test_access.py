@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from errors import ConfigurationError
+from ledger import Ledger
 from sections import Web
 from settings import Settings, Weaviate
 from tests.fixtures.redis import free_port
-from tests.web.conftest import Open
+from tests.store.images import image
+from tests.web.conftest import Land, Open, street
+from tests.web.test_letters import bury
 from web.access import Access, Role, is_loopback
+from web.app import application
 from web.limits import Rates
 from web.serving import serving
 
@@ -140,3 +146,59 @@ def test_two_roles_have_two_tokens() -> None:
 
     with pytest.raises(ConfigurationError, match="WEAVLOADER_WEB_ADMIN_TOKEN"):
         load({"WEAVLOADER_WEB_READ_TOKEN": "same", "WEAVLOADER_WEB_ADMIN_TOKEN": "same"})
+
+
+def test_every_page_and_call_asks_for_the_token_and_works_with_it(
+    open_page: Open, land: Land, ledger: Ledger, photos: Path
+) -> None:
+    """All that the application serves: nothing but its own looks, its description and its life is open."""
+    land(street(1), street(2))
+    letter = bury(ledger, 3).id
+    page = open_page(read_token=READ, admin_token=ADMIN)
+    one, picture = image(1).record.id, {"picture": ("a.png", (photos / "coffee.png").read_bytes())}
+    reading = {
+        "/": {"params": {"q": "street"}},
+        "/results.csv": {"params": {"q": "street"}},
+        f"/images/{one}": {},
+        "/live": {},
+        "/live/now": {},
+        "/dead-letters": {},
+        "/api": {},
+        "/api/search": {"params": {"q": "street"}},
+        "/api/similar": {"params": {"id": one}},
+        f"/api/images/{one}": {},
+        f"/api/images/{one}/thumbnail": {},
+        "/api/status": {},
+        "/api/dead-letters": {},
+    }
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    both = {"Accept": "application/json, text/event-stream"}
+    posting = {"/similar": {"files": picture}, "/api/similar": {"files": picture}, "/mcp": {"json": listing}}
+    changing = ("/api/dead-letters/replay", "/api/dead-letters/discard")
+    others = (f"/api/images/{one}/original", f"/dead-letters/{letter}/picture")  # not handed out; there is none
+    free = ("/login", "/logout", "/health", "/openapi.json")
+    served = set(paths_of(one, letter))
+    assert served == {*reading, *posting, *changing, *others, *free}
+
+    for method, calls in (("GET", reading), ("POST", posting)):
+        for path, given in calls.items():
+            refused = page.request(method, path, **given)
+            assert refused.status_code in (401, 303), path
+            assert refused.headers.get("location", "/login").startswith("/login"), path
+            answer = page.request(method, path, headers={**bearer(READ), **both}, **given)
+            assert answer.status_code in (200, 303), (path, answer.text)
+    for path in changing:
+        assert page.post(path, json={"ids": ["1"]}, headers=bearer(READ)).status_code == 403
+        assert page.post(path, json={"ids": ["1"]}, headers=bearer(ADMIN)).status_code == 200
+    for path, status in zip(others, (403, 404), strict=True):
+        assert page.get(path).status_code in (401, 303)
+        assert page.get(path, headers=bearer(READ)).status_code == status
+
+
+def paths_of(image_id: str, letter: str) -> Iterator[str]:
+    """Every path that the application routes, with these ids."""
+    app = application(Settings(weaviate=Weaviate(host="127.0.0.1")), dict, lambda _records: None)
+    for route in app.routes:
+        for own in getattr(getattr(route, "original_router", None), "routes", [route]):
+            if own.path != "/static":
+                yield own.path.replace("{id}", letter if own.path.startswith("/dead-letters") else image_id)

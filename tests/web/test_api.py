@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from records import Place
+from records import Place, SearchResult
 from sections import Web
 from settings import Settings, Weaviate
 from tests.fixtures.redis import free_port
@@ -17,9 +18,8 @@ from tests.store.images import image
 from tests.web.conftest import Land, Open, street
 from web.serving import serving
 
-RESULT_KEYS = {
-    *("id", "score", "caption", "keywords", "filename", "link", "vsn", "node", "camera", "captured_at"),
-}
+#: What ``search --json`` prints of a result.
+RESULT_KEYS = {item.name for item in fields(SearchResult)}
 
 
 def found(answer: httpx.Response) -> list[str]:
@@ -58,6 +58,8 @@ def test_counts_are_of_all_matches_whatever_is_shown(page: httpx.Client, land: L
     assert counts["matches"] == counts["results"] == 9
     assert counts["camera"] == [{"value": "top", "count": 6}, {"value": "bottom", "count": 3}]
     assert counts["vsn"] == [{"value": "W02F", "count": 9}]
+    chicago = {"latitude": 41.88, "longitude": -87.62, "address": "Randolph Street, Chicago", "count": 9}
+    assert counts["place"] == [chicago]
     assert sum(bar["count"] for bar in counts["histogram"]) == 9
     bar = counts["histogram"][0]
     within = page.get("/api/search", params={"q": "street", "since": bar["since"], "until": bar["until"]})

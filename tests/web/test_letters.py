@@ -60,6 +60,15 @@ def test_letters_of_denied_nodes_are_not_shown(open_page: Open, ledger: Ledger) 
     assert [letter["error"] for letter in page.get("/api/dead-letters").json()["letters"]] == ["image 2 failed"]
 
 
+def test_letters_of_denied_nodes_take_no_places_of_others(open_page: Open, ledger: Ledger) -> None:
+    bury(ledger, 0)
+    for number in range(1, 6):
+        bury(ledger, number, vsn="W099")
+    page = open_page(sage={"unallowed_nodes": ("W099",)})
+    shown = page.get("/api/dead-letters", params={"limit": 2}).json()["letters"]
+    assert [letter["error"] for letter in shown] == ["image 0 failed"]
+
+
 def test_a_replayed_letters_image_is_queued_again(open_page: Open, ledger: Ledger, valkey: Valkey) -> None:
     record = bury(ledger, 1)
     page = open_page(admin_token="the admin's word")

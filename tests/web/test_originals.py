@@ -67,3 +67,15 @@ def test_an_original_of_another_host_is_not_fetched(open_page: Open, sage: Local
     answer = opened(open_page, sage, originals=True).get(f"/api/images/{image(1).record.id}/original")
     assert answer.status_code == 422
     assert answer.json()["cause"] == "host_not_allowed"
+
+
+def test_a_reader_gets_originals_of_the_nodes_that_are_theirs_and_the_admin_of_all(
+    open_page: Open, sage: LocalSage, land: Land
+) -> None:
+    url = sage.upload("/1.jpg", time.time_ns(), JPEG)["value"]
+    land(street(1, source="sage", url=url))
+    page = opened(open_page, sage, originals=True, nodes=("W099",), admin_token="the admin's word")
+    path = f"/api/images/{image(1).record.id}/original"
+    assert page.get(path).status_code == 404
+    assert sage.count("/1.jpg") == 0
+    assert page.get(path, headers={"Authorization": "Bearer the admin's word"}).content == JPEG

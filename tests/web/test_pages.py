@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from ledger import Lease, Ledger
+from records import Place
 from tests.store.images import image
 from tests.web.conftest import Land, Open, street
 
@@ -27,7 +29,7 @@ def shown(answer: httpx.Response, status: int = 200) -> str:
 
 def cards(html: str) -> list[str]:
     """The results, each as text."""
-    pieces = html.split("<li><article>")[1:]
+    pieces = re.split(r"<li><article[^>]*>", html)[1:]
     return [" ".join(unescape(re.sub(r"<[^>]+>", " ", piece.split("</article>")[0])).split()) for piece in pieces]
 
 
@@ -148,7 +150,7 @@ def test_an_uploaded_picture_leads_to_pictures_like_it(page: httpx.Client, land:
 def test_one_pictures_page_tells_all_that_is_known(page: httpx.Client, land: Land) -> None:
     land(street(3, caption="a bridge", keywords=("river", "fog")))
     html = shown(page.get(f"/images/{image(3).record.id}"))
-    for text in ("a bridge", "river, fog", "1920 by 1080", "Randolph Street, Chicago", "light_embedder", "0f3a"):
+    for text in ("a bridge", "river", "fog", "1920 by 1080", "Randolph Street, Chicago", "light_embedder", "0f3a"):
         assert text in html
     assert "there is no image" in shown(page.get("/images/none"), 404)
 
@@ -215,3 +217,80 @@ def test_pages_need_nothing_from_elsewhere(page: httpx.Client) -> None:
         assert page.get(address).status_code == 200, address
     assert " style=" not in html
     assert "onclick" not in html
+
+
+def test_places_are_offered_with_their_counts_and_narrow_to_a_circle(page: httpx.Client, land: Land) -> None:
+    paris = Place(48.8606, 2.3376, "SAGE", "Rue de Rivoli, Paris")
+    land(street(0), street(1), street(2, place=paris), street(3, place=Place()))
+    html = shown(page.get("/", params={"q": "street"}))
+    assert '<option value="41.88,-87.62">Randolph Street, Chicago (2)</option>' in html
+    (there,) = links(html, r"place=48\.86")
+    narrowed = shown(page.get(there))
+    assert len(cards(narrowed)) == 1
+    assert "within 2 km of 48.86,2.34" in narrowed
+    assert len(cards(shown(page.get("/", params={"q": "street", "place": "48.9, 2.3", "km": "1"})))) == 0
+    assert len(cards(shown(page.get("/", params={"q": "street", "place": "48.9, 2.3", "km": "20"})))) == 1
+    assert "LAT,LON" in shown(page.get("/", params={"q": "street", "place": "Paris"}), 422)
+
+
+def test_what_narrows_is_shown_and_left_out_by_a_link(page: httpx.Client, land: Land) -> None:
+    land(*(street(number, camera="top" if number else "bottom") for number in range(4)))
+    asked = {"q": "street", "camera": "bottom", "since": "2025-01-01", "place": "41.88,-87.62"}
+    html = shown(page.get("/", params=asked))
+    (without,) = links(html, r"^/\?q=street&since=2025-01-01&place=41.88%2C-87.62$")
+    assert len(cards(html)) == 1
+    assert len(cards(shown(page.get(without)))) == 4
+
+
+def test_a_search_that_cannot_be_made_keeps_what_was_asked_for(page: httpx.Client) -> None:
+    html = shown(page.get("/", params={"q": "a cup of tea", "since": "soon", "camera": "top"}), 422)
+    assert "neither a time" in html
+    for kept in ('value="a cup of tea"', 'value="soon"', 'value="top"'):
+        assert kept in html
+
+
+def test_the_order_is_a_link_away(page: httpx.Client, land: Land) -> None:
+    land(*(street(number) for number in range(5)))
+    (newest,) = links(shown(page.get("/", params={"q": "street", "vsn": "W02F"})), "sort=time")
+    times = re.findall(r"<time>([^<]*)</time>", shown(page.get(newest)))
+    assert times == sorted(times, reverse=True)
+    assert len(times) == 5
+    assert links(shown(page.get(newest)), r"^/\?q=street&vsn=W02F$")
+
+
+def test_without_a_question_the_page_shows_what_landed_lately_of_nodes_that_may_be_shown(
+    open_page: Open, land: Land, ledger: Ledger
+) -> None:
+    land(street(0), street(1, caption="a red bus"), street(2, vsn="W099"), street(3, caption="a red bus"))
+    for number in range(4):
+        lease = ledger.lease(image(number).record)
+        assert isinstance(lease, Lease)
+        assert ledger.land(lease)
+    html = shown(open_page(sage={"unallowed_nodes": ("W099",)}).get("/"))
+    assert [card.split(" 2025")[0] for card in cards(html)] == ["a red bus", "a quiet street"]
+
+
+def test_the_api_has_a_page_for_people(page: httpx.Client) -> None:
+    html = shown(page.get("/api"))
+    described = page.get("/openapi.json").json()
+    for path in described["paths"]:
+        assert f"<code>{path}</code>" in html
+    assert "what the picture should show, in plain words" in html
+
+
+def test_what_is_refused_before_it_is_looked_at_is_told_on_a_page_too(open_page: Open) -> None:
+    page = open_page(rate=2, upload_bytes=1000)
+    large = page.post("/similar", files={"picture": ("a.png", b"x" * 200_000)})
+    assert "WEAVLOADER_WEB_UPLOAD_BYTES" in shown(large, 413)
+    page.get("/live")
+    refused = page.get("/live")
+    assert "too many requests" in shown(refused, 429)
+    assert refused.headers["retry-after"]
+    assert page.get("/api/status").json()["cause"] == "too_many_requests"
+    assert "default-src 'none'" in refused.headers["content-security-policy"]
+
+
+def test_a_missing_file_of_the_page_is_told_with_whole_links(page: httpx.Client) -> None:
+    answer = page.get("/static/none.css")
+    assert answer.status_code == 404
+    assert "/static/static" not in answer.text

@@ -50,6 +50,18 @@ def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger:
     assert "W099" not in html
 
 
+def test_the_live_page_shows_one_node_alone_where_it_is_named(page: httpx.Client, land: Land, ledger: Ledger) -> None:
+    land(street(0), street(1, vsn="W030"), street(2))
+    for number in (0, 1, 2):
+        landed(ledger, number)
+    (one,) = links(shown(page.get("/live")), "vsn=W030")
+    html = shown(page.get(one))
+    assert len(cards(html)) == 1
+    assert 'data-source="/live/now?vsn=W030"' in html
+    assert re.search(r'W030 <span class="count">1<.*W02F <span class="count">2<|W02F.*2<.*W030.*1<', html, re.S)
+    assert "Nothing of W777 has landed lately" in shown(page.get("/live?vsn=W777"))
+
+
 def calibrated(rate: float, captioner: str = "light_captioner") -> Calibration:
     models = (ModelIdentity(captioner, "1"), ModelIdentity("plain_embedder", "1"))
     return Calibration(rate, 16, *models, text=True, when=1_764_000_000.0)
@@ -121,7 +133,7 @@ def test_a_letter_shows_the_picture_that_was_made_before_it_died(page: httpx.Cli
     ledger.release(lease)
     bury(ledger, 1, "store_timeout", kind="transient")
     html = shown(page.get("/dead-letters"))
-    (path,) = re.findall(r'<img src="([^"]*)"', html)
+    (path,) = re.findall(r'<img src="([^"]*)" alt="the picture', html)
     assert page.get(path).content == b"\xff\xd8 kept"
     assert page.get("/dead-letters/nothing/picture").status_code == 404
 
@@ -144,6 +156,19 @@ def test_the_admin_replays_one_or_many(open_page: Open, ledger: Ledger) -> None:
     html = shown(page.get(answer.headers["location"]))
     assert "2 images are queued again" in html
     assert ledger.letters.count() == 1
+
+
+def test_one_letter_has_buttons_of_its_own(open_page: Open, ledger: Ledger) -> None:
+    records = [bury(ledger, number) for number in range(3)]
+    page = open_page(admin_token=ADMIN)
+    csrf = login(page)
+    answer = page.post("/dead-letters", data={"csrf": csrf, "replay": records[0].id, "ids": records[1].id})
+    assert "1 image is queued again" in shown(page.get(answer.headers["location"]))
+    html = shown(page.post("/dead-letters", data={"csrf": csrf, "discard": records[1].id}))
+    assert "Throw 1 dead letter away?" in html
+    assert [name for name in (record.id for record in records) if name in html] == [records[1].id]
+    assert ledger.letters.count() == 2
+    assert "replay or discard" in shown(page.post("/dead-letters", data={"csrf": csrf, "ids": records[1].id}), 422)
 
 
 def test_discarding_is_asked_about_first(open_page: Open, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-// The pages are whole without this: it shows the slider's value, and "/" leads to the search box.
+// The pages are whole without this: it makes them quicker to use.
 "use strict";
 
 const slider = document.getElementById("alpha");
@@ -7,18 +7,41 @@ if (slider && value) {
   slider.addEventListener("input", () => { value.textContent = slider.value; });
 }
 
+// A picture that is too large is told before it is sent.
+const picture = document.getElementById("picture");
+if (picture) {
+  picture.addEventListener("change", () => {
+    const most = Number(picture.dataset.most);
+    const size = picture.files.length ? picture.files[0].size : 0;
+    picture.setCustomValidity(size > most ? `This picture is too large: ${Math.ceil(size / 2 ** 20)} MB` : "");
+    picture.reportValidity();
+  });
+}
+
+// What is as it would be anyway does not belong into an address that people hand on.
+const search = document.getElementById("search");
+if (search) {
+  const usual = { alpha: "0.4", sort: "relevance", km: "2" };
+  search.addEventListener("formdata", (event) => {
+    for (const [name, given] of [...event.formData]) {
+      if (given === "" || given === usual[name]) { event.formData.delete(name); }
+    }
+  });
+}
+
 // The live page: what it shows is asked for again every few seconds, until it is told to pause.
 const live = document.getElementById("live");
 if (live) {
   const button = document.createElement("button");
   let paused = false;
   button.type = "button";
+  button.className = "plain small";
   button.textContent = "Pause";
   button.addEventListener("click", () => {
     paused = !paused;
     button.textContent = paused ? "Go on" : "Pause";
   });
-  live.before(button);
+  document.getElementById("live-tools").append(button);
   setInterval(async () => {
     if (paused || document.hidden || live.contains(document.activeElement)) { return; }
     try {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from pathlib import Path
 
 from metrics import catalog, folder, recorder
 
@@ -13,16 +14,20 @@ MODEL_STAGES = ("caption", "embed_image", "embed_text")
 
 
 class StageTimes:
-    """How much of their time the images of this host spend at the models; thread-safe."""
+    """How much of their time the images of this host spend at the models; thread-safe.
 
-    def __init__(self) -> None:
+    ``place`` is the host's folder, for a process that has not called ``recorder.prepare()``.
+    """
+
+    def __init__(self, place: Path | None = None) -> None:
+        self._place = place
         self._looks: deque[tuple[float, float, float]] = deque()
         self._lock = threading.Lock()
 
     def share(self, now: float) -> float | None:
         """The models' share of all stages' time since the look a minute ago, 0 to 1; None while nothing was done."""
-        place = recorder.place()
-        if place is None:
+        place = self._place or recorder.place()
+        if place is None or not place.is_dir():
             return None
         models = everything = 0.0
         for family in folder.collect(place):

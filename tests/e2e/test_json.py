@@ -1,0 +1,77 @@
+"""Every command that lists something prints JSON with ``--json``, and nothing else on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+
+from ledger import Ledger
+from main import cli
+from settings import load
+from tests.fixtures.house import House
+from tests.ledger.samples import bury, make_records
+
+#: What starts or serves something; all else lists or changes something that can be listed.
+SERVING = {
+    *("demo", "up", "setup", "replay", "mcp"),
+    *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
+}
+#: What a command needs beside ``--json``. Each letter is used once.
+WORDS = {
+    "search": ("a cat",),
+    "similar": ("{picture}",),
+    "top": ("--once",),
+    "audit": ("--deep", "--since", "1h"),
+    "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
+    "dlq show": ("{0}",),
+    "dlq replay": ("{1}",),
+    "dlq discard": ("{2}", "--yes"),
+}
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its words."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+LISTING = {name: command for name, command in leaves(cli) if name not in SERVING}
+
+
+def test_every_command_that_lists_has_the_option() -> None:
+    assert [name for name, command in LISTING.items() if "--json" not in _options(command)] == []
+    assert len(LISTING) >= 13
+
+
+def _options(command: click.Command) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.fixture(scope="module")
+def letters(house: House) -> Iterator[list[str]]:
+    """The ids of three dead letters of a running product."""
+    loaded = load({"WEAVLOADER_DATA_DIR": str(house.data)}, house.data / "none.toml").settings
+    with closing(Ledger(loaded.jobs)) as ledger:
+        records = make_records(3)
+        for record in records:
+            bury(ledger, record)
+        yield [record.id for record in records]
+        ledger.letters.discard(ledger.letters.ids())
+
+
+@pytest.mark.parametrize("name", LISTING)
+def test_standard_output_is_one_json_object(house: House, letters: list[str], photos: Path, name: str) -> None:
+    words = [word.format(*letters, picture=photos / "coffee.png") for word in WORDS.get(name, ())]
+    done = house.run(*name.split(), *words, "--json", timeout=120)
+    assert isinstance(json.loads(done.stdout), dict), done.stderr
+    assert done.returncode in (0, 1, 3), done.stderr
+    if name not in ("doctor", "status", "audit"):  # whose code tells of what they found
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -124,7 +124,8 @@ async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:
     async def quick_again() -> bool:
         return light._log.get("test:models") != b"slow"
 
-    return OpenPorts(timed(Ports(light, light, light, light, light, light)), stack, quick_again)
+    ports = Ports(light, light, light, light, light, light, settings.triton.text_share)
+    return OpenPorts(timed(ports), stack, quick_again)
 
 
 celery_app.open_ports = open_light

@@ -56,6 +56,15 @@ def test_an_image_that_lands_at_once_keeps_nothing(
     assert valkey.client.keys("weavloader:outputs*") == []
 
 
+def test_a_caption_that_has_no_share_in_the_vector_is_not_embedded(
+    commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
+) -> None:
+    queue(*images(5))
+    worker(commands, WEAVLOADER_TEXT_SHARE="0")
+    landed(ledger, 5)
+    assert calls(valkey) == [{1}, {1}, {1}, set()]
+
+
 def test_a_landing_that_fails_again_and_again_asks_each_model_once(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:

@@ -68,4 +68,4 @@ def test_a_scheduler_outlives_a_restart_of_the_broker(commands: Commands, tmp_pa
     with running_valkey(tmp_path / "broker", port=port) as server:
         before = sent(server)
         wait_until(lambda: sent(server) > before, 40)
-        assert scheduler.stop() == 0
+        assert scheduler.stop() == 0, scheduler.output()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import subprocess
@@ -34,6 +35,16 @@ from tests.ledger.samples import bury, make_record, make_records, take
 from tests.store.images import image
 
 SIZE = (80, 24)
+
+# KNOWN FAULT: leaving the view can leave one of the store's connections to the garbage collector, which says so; it is
+# collected here, so that no other test is blamed.
+pytestmark = pytest.mark.filterwarnings("ignore:.*_ConnectionBase.__del__:pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -258,7 +258,6 @@ class WeaviateStore(Finding):
         finally:
             if not task.done():
                 task.cancel()
-                await asyncio.wait({task}, timeout=_PROBE_SECONDS)  # it closes what it was just opening
             if status == "collection_gone":
                 self._collection = self._seen = None
             if status == "store_timeout":

@@ -52,9 +52,15 @@ class Probes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections."""
+        """End what is under way and close the connections. It runs to its end whatever is cancelled meanwhile, so that
+        whoever is cut off while it opens a connection closes it.
+        """
 
         async def close() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             for closer in self._closers:
                 await closer()
 
@@ -76,6 +82,10 @@ class Probes:
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Let something else that speaks gRPC run on the probes' loop: its clients disturb each other on two loops."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close_too(self, closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Close something else that ran on the probes' loop, at the end and there."""
+        self._closers.append(closer)
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, PartState]]) -> PartState:
         future = asyncio.run_coroutine_threadsafe(question(), self._loop)

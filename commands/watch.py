@@ -29,8 +29,6 @@ from settings import Settings
 MOST_LETTERS = 100
 #: Landings that are read: what a screen holds.
 MOST_LANDINGS = 24
-#: Seconds for which the end waits for a look at the store that is under way.
-CLOSE_SECONDS = 5.0
 T = TypeVar("T")
 
 
@@ -62,22 +60,10 @@ class Watch:
         probes = self._cleanup.enter_context(Probes(self.settings))
         finder = Finder(self.settings)
 
-        under_way: set[asyncio.Future[list[Hit]]] = set()
-
         async def images(ids: list[str], filters: SearchFilters) -> list[Hit]:
-            asked = asyncio.wrap_future(probes.submit(finder.images(ids, filters)))
-            under_way.add(asked)
-            asked.add_done_callback(under_way.discard)
-            # Who leaves in the middle of a look must not cut off a connection that is just being made: nobody would
-            # close it.
-            return await asyncio.shield(asked)
+            return await asyncio.wrap_future(probes.submit(finder.images(ids, filters)))
 
-        async def close() -> None:
-            if under_way:
-                await asyncio.wait(under_way, timeout=CLOSE_SECONDS)
-            await asyncio.wrap_future(probes.submit(finder.aclose()))
-
-        self._cleanup.push_async_callback(close)
+        probes.close_too(finder.aclose)
         parts = PartStates(probes.all)
         self._cleanup.push_async_callback(parts.aclose)
         stages = StageTimes(folder.of_host(self.settings.paths.data))

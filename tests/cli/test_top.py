@@ -36,16 +36,6 @@ from tests.store.images import image
 
 SIZE = (80, 24)
 
-# KNOWN FAULT: leaving the view can leave one of the store's connections to the garbage collector, which says so; it is
-# collected here, so that no other test is blamed.
-pytestmark = pytest.mark.filterwarnings("ignore:.*_ConnectionBase.__del__:pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    yield
-    gc.collect()
-
 
 @pytest.fixture
 def app(jobs_settings: Jobs) -> Iterator[Celery]:
@@ -156,6 +146,29 @@ async def test_all_of_it_fits_a_terminal_of_80_by_24_with_its_keys(
         seen = pilot.app.export_screenshot().replace("&#160;", " ")
         for words in ("Quit", "Replay", "not_found", "a red car"):
             assert words in seen
+
+
+async def test_whoever_is_cancelled_again_while_it_leaves_leaves_no_connection_behind(
+    collection: Weaviate, ledger: Ledger, jobs_settings: Jobs, app: Celery, tmp_path: Path
+) -> None:
+    """The SDK warns of a connection that only the garbage collector finds, and warnings are errors."""
+    await land(collection, ledger, "a red car")
+    looked = asyncio.Event()
+
+    async def look() -> None:
+        async with Watch(settings_of(jobs_settings, collection, tmp_path), partial(publish_records, app)) as watch:
+            await watch.look()
+            looked.set()
+            await asyncio.Event().wait()
+
+    looking = asyncio.create_task(look())
+    await looked.wait()
+    looking.cancel()
+    while not looking.done():
+        await asyncio.sleep(0)
+        looking.cancel()
+    del looking
+    gc.collect()
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 3), ("y", 1)])

@@ -8,6 +8,7 @@ kombu, aiohttp, warnings, uncaught errors) go through the same formatter to stan
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import logging
 import re
@@ -101,7 +102,7 @@ def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = (
 
 def scrubbed(text: str) -> str:
     """The text without URL passwords, signed queries, Authorization values and the like."""
-    if _SUSPECT.search(text):
+    if not text.isalnum() and _SUSPECT.search(text):
         for pattern, replacement in _REPLACEMENTS:
             text = pattern.sub(replacement, text)
     return text
@@ -139,29 +140,36 @@ def _passwords(secrets: Iterable[str]) -> set[str]:
     return {value for value in found if len(value) >= SHORTEST_SECRET}
 
 
+@functools.lru_cache(1024)  # the same few names stand in every line
+def _is_secret(field: str) -> bool:
+    return _SECRET_FIELD.search(field) is not None
+
+
 def _scrubber(secrets: Iterable[str]) -> Callable[[Any, str, Any], dict[str, Any]]:
     """A processor that makes every value plain and takes the credentials out."""
     known = sorted(_passwords(secrets), key=len, reverse=True)
     by_value = re.compile("|".join(re.escape(value) for value in known)) if known else None
 
     def clean(value: object) -> Any:
-        match value:
-            case None | bool() | int() | float():
-                return value
-            case Mapping():
-                return {str(key): hide(str(key), item) for key, item in value.items()}
-            case list() | tuple() | set() | frozenset():
-                return [clean(item) for item in value]
-        text = value if isinstance(value, str) else str(value)
-        return scrubbed(by_value.sub(_HIDDEN, text) if by_value else text)
+        if isinstance(value, str):
+            return scrubbed(by_value.sub(_HIDDEN, value) if by_value else value)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [clean(item) for item in value]
+        return cleaned(value) if isinstance(value, Mapping) else clean(str(value))
 
-    def hide(key: str, value: object) -> Any:
+    def cleaned(fields: Mapping[Any, Any]) -> dict[str, Any]:
+        return {str(key): hide(key, value) for key, value in fields.items()}
+
+    def hide(key: object, value: object) -> Any:
         # a number under such a name is a count or a fencing token, not a credential
-        secret = _SECRET_FIELD.search(key) and value and not isinstance(value, (bool, int, float))
-        return _HIDDEN if secret else clean(value)
+        if isinstance(value, (bool, int, float)):
+            return value
+        return _HIDDEN if value and _is_secret(str(key)) else clean(value)
 
     def process(_logger: object, _method: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        return {str(key): hide(str(key), value) for key, value in event.items()}
+        return cleaned(event)
 
     return process
 

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+import prometheus_client.values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import settings
 from errors import SkipImage, WeavloaderError
-from metrics import catalog, folder
+from metrics import catalog, folder, values
 from metrics.catalog import Metric
 from records import ImageRecord, SkippedRecord
 
@@ -78,7 +80,8 @@ def prepare(data: Path, role: str) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     settings.export("PROMETHEUS_MULTIPROC_DIR", str(place))
     # The library picks its backend when it is first imported; naming it makes the order of imports unimportant.
-    values.ValueClass = values.MultiProcessValue(folder.identity)
+    values.keep_in(place)
+    prometheus_client.values.ValueClass = values.FileValue
     with _state.lock:
         _state.start(place)
     folder.register(place, role)
@@ -175,20 +178,28 @@ def store_observed(operation: str, status: str, seconds: float) -> None:
     _of(catalog.STORE_DURATION, operation, status).observe(seconds)
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class stage:  # noqa: N801 - used like a function; as a generator it would cost three times as much
     """Time one stage of an image: ``fetch``, ``locate``, ``prepare`` (the wait for a thread, and in it ``decode``),
     ``caption``, ``embed_image``, ``embed_text``, ``land``.
     """
-    began, status = time.perf_counter(), "cancelled"
-    try:
-        yield
+
+    __slots__ = ("_began", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._began = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failed: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Count how it ended."""
         status = "success"
-    except Exception as error:
-        status = error_type(error)
-        raise
-    finally:
-        stage_observed(name, status, time.perf_counter() - began)
+        if failed is not None:
+            status = error_type(failed) if isinstance(failed, Exception) else "cancelled"
+        stage_observed(self._name, status, time.perf_counter() - self._began)
 
 
 def stage_observed(name: str, status: str, seconds: float) -> None:

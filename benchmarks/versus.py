@@ -29,6 +29,8 @@ FLOORS = {FULL_HD.name: 15.0, VGA.name: 8.0}
 MOST_TASKS = 4.0
 #: Images of a round, of the product and of the plain way.
 OURS, THEIRS = 1200, 60
+#: Images that each has in its store before they are compared: a place's index is not dear before the five hundredth.
+STORED = 500
 TASKS = 2000
 
 
@@ -38,10 +40,10 @@ def run(work: Path, rounds: int) -> list[Row]:
     costs: list[float] = []
     with world(work) as at, ExitStack() as held:
         (work / "tasks").mkdir()
-        nothing = Worker("benchmarks.plain_tasks", work / "tasks", held)
+        nothing = Worker("benchmarks.noop_tasks", work / "tasks", held)
         for size in (FULL_HD, VGA):
             folder = folder_of(work, size)
-            runs, theirs = _turns(at, folder, rounds, OURS, THEIRS)
+            runs, theirs = _turns(at, folder, rounds, OURS, THEIRS, STORED)
             rates = [one.rate for one in runs]
             times = [one / other for one, other in zip(rates, theirs, strict=True)]
             name = f"{size.name}, models that take no time"
@@ -70,8 +72,10 @@ def run(work: Path, rounds: int) -> list[Row]:
     return rows
 
 
-def _turns(at: World, folder: Path, rounds: int, ours: int, theirs: int) -> tuple[list[Run], list[float]]:
-    """The product's runs, and the plain way's images per second."""
+def _turns(
+    at: World, folder: Path, rounds: int, ours: int, theirs: int, stored: int
+) -> tuple[list[Run], list[float]]:
+    """The product's runs, and the plain way's images per second, once both have so many images stored."""
     runs, rates = [], []
     with (
         at.models(0, 0, (*SLEEPERS, *plain_way.MODELS)),
@@ -79,8 +83,8 @@ def _turns(at: World, folder: Path, rounds: int, ours: int, theirs: int) -> tupl
         plain_way.start(_addresses(at), at.folder / folder.name) as plain,
         at.processors(PROCESSORS),
     ):
-        at.drain(ours // 4)
-        _plainly(plain, at.records(plain_way.CHILDREN * 2))
+        at.drain(stored)
+        _plainly(plain, at.records(stored))
         for _ in range(rounds):
             runs.append(at.drain(ours))
             rates.append(_plainly(plain, at.records(theirs)))
@@ -150,7 +154,7 @@ def quick(work: Path) -> list[Row]:
     folder = work.parent / "pictures" / size.name
     write_pictures(folder, size, 8)
     with world(work) as at:
-        runs, rates = _turns(at, folder, 1, 40, 6)
+        runs, rates = _turns(at, folder, 1, 40, 6, 6)
     return [Row("images/s", runs[0].rate, None, COMMAND), Row("images/s of the plain way", rates[0], None, COMMAND)]
 
 

@@ -29,9 +29,9 @@ setup: $(VENV)/.installed ## everything that demo and up need: Python packages, 
 demo: $(VENV)/.installed ## real pictures from a stream through Triton into Weaviate and a search that finds them
 	@exec $(BIN)/python main.py demo
 
-test: $(VENV)/.installed-dev ## all tests, on real servers
+test: $(VENV)/.installed-dev ## all tests, on real servers, in two processes; ARGS="-n 0 tests/web"
 	@$(BIN)/python main.py setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format, types, import rules
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
         for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR", "NO_COLOR"):
             patch.delenv(name, raising=False)
         patch.setenv("TERM", "xterm")
+        patch.setenv("COLUMNS", "100")
         patch.setattr("sys.stderr", writer)
         yield read
 

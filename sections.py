@@ -151,6 +151,11 @@ class Jobs(Section):
         True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.6 CPU-ms an image)"
     )
     prepare_threads: Count = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
+    niceness: Annotated[int, Field(ge=0, le=19)] = setting(
+        10,
+        "WEAVLOADER_NICENESS",
+        "how far a processor gives way to the servers on its machine (as `nice` counts: 0 not at all, 19 most)",
+    )
     timeout: Limit = setting(600, "WEAVLOADER_JOB_TIMEOUT", "seconds that one attempt at an image may take")
     retry_delays: Delays = setting(
         (60, 120, 240), "WEAVLOADER_RETRY_DELAYS", "seconds before each retry; their number is the retries"

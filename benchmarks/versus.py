@@ -72,9 +72,7 @@ def run(work: Path, rounds: int) -> list[Row]:
     return rows
 
 
-def _turns(
-    at: World, folder: Path, rounds: int, ours: int, theirs: int, stored: int
-) -> tuple[list[Run], list[float]]:
+def _turns(at: World, folder: Path, rounds: int, ours: int, theirs: int, stored: int) -> tuple[list[Run], list[float]]:
     """The product's runs, and the plain way's images per second, once both have so many images stored."""
     runs, rates = [], []
     with (

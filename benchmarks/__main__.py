@@ -31,6 +31,7 @@ from benchmarks import (
     speed,
     startup,
     versus,
+    watched,
 )
 from benchmarks.table import Row, printed, show
 
@@ -48,6 +49,7 @@ USUAL: dict[str, Measurement] = {
     "metrics": lambda work, _: metrics.run(work),
     "ledger": lambda work, options: ledger.run(work, options.rounds, options.images),
     "observing": lambda work, options: observing.run(work, options.rounds, options.images),
+    "watched": lambda work, options: watched.run(work, options.rounds),
     "search": lambda work, options: search.run(work, options.rounds),
     "landing": lambda work, options: landing.run(work, options.rounds),
     "publishing": lambda work, options: publishing.run(work, options.rounds),
@@ -75,6 +77,7 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "plain": plain.quick,
     "fresh": fresh.quick,
     "curves": curves.quick,
+    "watched": watched.quick,
 }
 
 

@@ -6,12 +6,11 @@ the recorder does nothing), ``events`` (Celery's task events). LOG_LEVEL says wh
 
 from __future__ import annotations
 
-import inspect
-from contextlib import AsyncExitStack, nullcontext
-from typing import Any
+from contextlib import AsyncExitStack
 
 from benchmarks.ledger_tasks import Nothing
 from benchmarks.observing import VARIABLE
+from benchmarks.silence import silence
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts, timed
@@ -47,18 +46,6 @@ class Observed(Nothing):
 
     async def land(self, image: IndexedImage) -> None:
         recorder.store_observed("land", "success", 0.01)
-
-
-def silence() -> None:
-    """Let the recorder do nothing in this process, whoever calls it."""
-
-    def nothing(*_: Any, **__: Any) -> None:
-        pass
-
-    for name, function in inspect.getmembers(recorder, inspect.isfunction):
-        if function.__module__ == recorder.__name__:
-            setattr(recorder, name, nothing)
-    recorder.stage = recorder.timing = lambda _: nullcontext()  # type: ignore[assignment]
 
 
 async def _open_observed(settings: Settings, sources: KnownSources) -> OpenPorts:

@@ -210,14 +210,16 @@ class World:
         )
 
     @contextmanager
-    def processors(self, count: int, **changed: str) -> Iterator[None]:
-        """The product's processors, ready for work."""
+    def processors(
+        self, count: int, command: Sequence[str] = ("main.py", "processor"), **changed: str
+    ) -> Iterator[None]:
+        """The product's processors, ready for work: what Python is given, and what differs in their environment."""
         with ExitStack() as held:
             for number in range(count):
                 variables = process_environment({**self._ports, **KEEPING_MEMORY, **changed})
                 log = held.enter_context((self.folder / f"processor{number}.log").open("ab"))
                 process = subprocess.Popen(
-                    [sys.executable, "main.py", "processor"],
+                    [sys.executable, *command],
                     cwd=PROJECT_ROOT,
                     env=variables,
                     stdin=subprocess.DEVNULL,

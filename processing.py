@@ -125,6 +125,7 @@ async def _look(record: ImageRecord, ports: Ports, outputs: Outputs) -> tuple[Si
     """What there is to know of the picture itself."""
     data, place = await _both(ports.fetcher.fetch(record), ports.places.locate(record))
     picture = await ports.preparer.prepare(data)
+    del data  # models take seconds, and many images wait for them
     outputs.sight = sight = Sight(place, picture.jpeg, picture.content_hash, picture.width, picture.height)
     caption, vector = await _both_to_the_end(
         _captioned(picture, ports.captioner, outputs), _embedded(picture, ports.embedder, outputs)

@@ -193,7 +193,8 @@ class Picture:
     """A checked image: the original bytes and what was made of them once, for all models.
 
     ``width`` and ``height`` are in pixels, upright (EXIF orientation applied); ``jpeg`` is an RGB JPEG of longest side
-    448 to 512 (never enlarged), upright; ``content_hash`` is the SHA-256 of ``data`` in hex.
+    448 to 512 (never enlarged), upright; ``content_hash`` is the SHA-256 of the original in hex. ``data`` are empty
+    where no model reads the original.
     """
 
     data: bytes

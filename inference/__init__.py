@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inference.choice import open_captioner as open_captioner
     from inference.choice import open_embedder as open_embedder
+    from inference.choice import read_originals as read_originals
     from inference.colbert import ColbertEncoder as ColbertEncoder
     from inference.connection import ModelObserver as ModelObserver
     from inference.connection import TritonConnection as TritonConnection
@@ -48,6 +49,7 @@ _HOMES = {
     "open_embedder": "choice",
     "quick_again": "health",
     "qwen2_5_run_model": "model",
+    "read_originals": "choice",
     "required_models": "model_config",
 }
 

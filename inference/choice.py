@@ -49,3 +49,8 @@ def open_embedder(section: Triton, connection: TritonConnection) -> AnyEmbedder:
             " or align."
         )
     return ClipEmbedder(name, connection) if name in PIXEL_EMBEDDERS else LightEmbedder(name, connection)
+
+
+def read_originals(captioner: AnyCaptioner, embedder: AnyEmbedder) -> bool:
+    """Whether one of them reads an original's pixels, and not only the JPEG that is made of it."""
+    return not (isinstance(captioner, LightCaptioner) and isinstance(embedder, LightEmbedder))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 
@@ -91,14 +92,20 @@ def pixels(picture: Picture, longest: int | None) -> Pixels:
 class ImagePreparer:
     """Runs ``prepare`` in threads of its own, so that the event loop goes on meanwhile. Threads start at first use.
 
+    Where it does not ``keep_originals`` a picture's ``data`` are empty: while its models are asked nobody needs them.
     ``observe`` is told, in the caller's context, how each ended (``success`` or the cause) and its seconds in a thread.
     """
 
     def __init__(
-        self, fetch: Fetch, threads: int, observe: Callable[[str, float], None] = lambda _status, _seconds: None
+        self,
+        fetch: Fetch,
+        threads: int,
+        observe: Callable[[str, float], None] = lambda _status, _seconds: None,
+        *,
+        keep_originals: bool = True,
     ) -> None:
         _accepted(fetch.formats)
-        self._fetch, self._observe = fetch, observe
+        self._fetch, self._observe, self._keep_originals = fetch, observe, keep_originals
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="prepare")
 
     async def prepare(self, data: bytes) -> Picture:
@@ -109,7 +116,8 @@ class ImagePreparer:
     def _prepare(self, data: bytes) -> Picture:
         began, status = time.perf_counter(), "success"
         try:
-            return prepare(data, self._fetch)
+            picture = prepare(data, self._fetch)
+            return picture if self._keep_originals else replace(picture, data=b"")
         except Exception as error:
             status = error.cause if isinstance(error, PermanentError) else type(error).__name__
             raise

@@ -117,13 +117,27 @@ class OpenPorts:
         Raises ``PartUnavailable`` when a part does not answer and ``ConfigurationError`` when a model is unknown.
         """
         from client import WeaviateStore
-        from inference import ImagePreparer, TritonConnection, open_captioner, open_embedder, quick_again
+        from inference import (
+            ImagePreparer,
+            TritonConnection,
+            open_captioner,
+            open_embedder,
+            quick_again,
+            read_originals,
+        )
         from sources import ImageFetcher, NodePlaces
 
         async with AsyncExitStack() as stack:
             connection = TritonConnection(settings.triton, observe=recorder.model_observed, limited=True)
             stack.push_async_callback(connection.close)
-            preparer = ImagePreparer(settings.fetch, settings.jobs.prepare_threads, observe=_decoded)
+            captioner = open_captioner(settings.triton, connection)
+            embedder = open_embedder(settings.triton, connection)
+            preparer = ImagePreparer(
+                settings.fetch,
+                settings.jobs.prepare_threads,
+                observe=_decoded,
+                keep_originals=read_originals(captioner, embedder),
+            )
             stack.callback(preparer.close)
             fetcher = ImageFetcher(settings.fetch, sources.addresses)
             stack.push_async_callback(fetcher.close)
@@ -131,8 +145,6 @@ class OpenPorts:
             stack.push_async_callback(places.close)
             store = WeaviateStore(settings.weaviate, observe=recorder.store_observed)
             stack.push_async_callback(store.close)
-            captioner = open_captioner(settings.triton, connection)
-            embedder = open_embedder(settings.triton, connection)
             ports = Ports(
                 fetcher=fetcher,
                 places=places,

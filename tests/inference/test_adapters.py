@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from errors import ConfigurationError, PartDied, PartUnavailable, TransientError, UsageError
-from inference import ColbertEncoder, TritonConnection, open_captioner, open_embedder, required_models
+from inference import ColbertEncoder, TritonConnection, open_captioner, open_embedder, read_originals, required_models
 from inference.border import WrongModel
 from inference.images import prepare
 from inference.model_config import LONGEST_SIDE, VLM_PROMPT, prompt_version
@@ -294,3 +294,18 @@ async def test_the_light_models_caption_and_embed(light_triton: Triton) -> None:
     image, text = await embedder.embed_image(picture), await embedder.embed_text(caption.text)
     assert image.shape == text.shape == embedder.fuse(image, text, 0.3).shape == (384,)
     await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("captioner", "embedder", "expected"),
+    [
+        ("plain_captioner", "plain_embedder", False),
+        ("gemma3", "plain_embedder", True),
+        ("florence2base", "plain_embedder", True),
+        ("plain_captioner", "clip", True),
+    ],
+)
+def test_originals_are_read_by_the_models_that_take_pixels(captioner: str, embedder: str, expected: bool) -> None:
+    section = Triton(captioner=captioner, embedder=embedder)
+    connection = TritonConnection(section)
+    assert read_originals(open_captioner(section, connection), open_embedder(section, connection)) is expected

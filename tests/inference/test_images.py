@@ -6,6 +6,7 @@ import hashlib
 import struct
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -341,3 +342,14 @@ def test_a_thumbnail_is_itself_an_image_and_stays_the_same_size() -> None:
     once = prepare(encoded(noise(1920, 1080)), FETCH)
     twice = prepare(once.jpeg, FETCH)
     assert Image.open(BytesIO(twice.jpeg)).size == Image.open(BytesIO(once.jpeg)).size
+
+
+async def test_an_original_that_no_model_reads_is_let_go() -> None:
+    data = encoded(corners())
+    kept, lean = ImagePreparer(FETCH, 1), ImagePreparer(FETCH, 1, keep_originals=False)
+    try:
+        whole, without = await kept.prepare(data), await lean.prepare(data)
+    finally:
+        kept.close()
+        lean.close()
+    assert (whole.data, without) == (data, replace(whole, data=b""))

@@ -112,6 +112,8 @@ def _begin(sender: Any = None, **_: Any) -> None:
     recorder.prepare(settings.paths.data, role.name)
     if role is PROCESSOR:
         give_way(settings.jobs.niceness)
+    if set(celery_app.amqp.queues.consume_from) == {IMAGES}:  # what the filter lets through of images; the rest costs
+        logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
 
 def give_way(niceness: int) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redbeat.schedulers import RedBeatScheduler, acquire_distributed_beat_lock
@@ -38,9 +42,36 @@ class OneScheduler(RedBeatScheduler):  # type: ignore[misc]
         super().__init__(app, **options)
         self._ledger = Ledger(jobs)
         self._name = f"scheduler@{socket.gethostname()}:{os.getpid()}"
+        self._handling = self._ticking = self._stopping = False
 
     def tick(self, *args: Any, **options: Any) -> float:
         """Send what is due; seconds until the next look."""
+        with self._undisturbed():
+            return self._tick(*args, **options)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Let a signal to stop wait for the block's end. Celery's own handler would give the lock up at once, in the
+        middle of a command to the broker, whose connection it may need itself.
+        """
+        if not self._handling and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            self._handling = True
+        self._ticking = True
+        try:
+            yield
+        finally:
+            self._ticking = False
+        if self._stopping:
+            raise SystemExit
+
+    def _stop(self, *_: Any) -> None:
+        self._stopping = True
+        if not self._ticking:
+            raise SystemExit  # Celery's service closes the scheduler then
+
+    def _tick(self, *args: Any, **options: Any) -> float:
         try:
             if self.lock is None:  # lost, or never got because the broker was away at the start
                 acquire_distributed_beat_lock(_Owner(self))

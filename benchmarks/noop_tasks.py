@@ -2,7 +2,7 @@
 whose task does nothing. It imports none of the product, whose way to the broker would be its as well.
 
 Its pool is one of threads, so that all it does is in one process, as the product's processor is; its prefork pool takes
-more CPU.
+about as much CPU.
 """
 
 from __future__ import annotations

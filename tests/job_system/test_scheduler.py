@@ -60,6 +60,13 @@ def test_a_stopped_scheduler_is_replaced_at_once(commands: Commands) -> None:
     second.says("Acquired lock", seconds=6)
 
 
+def test_told_to_stop_in_the_middle_of_a_look_it_ends_that_first(commands: Commands, ledger: Ledger) -> None:
+    scheduler = commands.role("run_scheduler", "tests.job_system.stopped_schedule")
+    assert scheduler.process.wait(30) == 0, scheduler.output()
+    assert "it looked to the end" in scheduler.output()
+    assert not any(name.startswith("scheduler@") for name in ledger.roles())
+
+
 def test_a_scheduler_outlives_a_restart_of_the_broker(commands: Commands, tmp_path: Path) -> None:
     with running_valkey(tmp_path / "broker") as server:
         port = server.port

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from metrics import folder
 from settings import PROJECT_ROOT
@@ -41,6 +43,24 @@ def test_processes_of_a_host_add_up(start_role: Start, place: Path) -> None:
     assert value(place, "tasks_total", task="t", queue="q", outcome="success") == 2
     assert value(place, "tasks_duration_seconds_sum", task="t", queue="q", outcome="success") == 1.0
     assert value(place, "tasks_duration_seconds_bucket", task="t", queue="q", outcome="success", le="0.5") == 2
+
+
+def test_the_librarys_own_reader_finds_the_same_in_the_files(start_role: Start, place: Path) -> None:
+    """Values write themselves by what they know of its files' form."""
+    for seconds in (0.5, 3.0):
+        role = start_role("processor")
+        role.do("task_started", "q")
+        role.do("task_ended", "t", "q", "success", seconds)
+        role.do("circuit", "triton", True)
+    read = MultiProcessCollector(CollectorRegistry(), str(place)).collect()
+    library = {(one.name, frozenset(one.labels.items())): one.value for family in read for one in family.samples}
+    ours = {
+        (one.name, frozenset(one.labels.items())): one.value
+        for family in folder.collect(place)
+        for one in family.samples
+    }
+    assert len(ours) > 20
+    assert library == ours
 
 
 def test_counters_and_histograms_never_fall_when_a_process_is_killed(start_role: Start, place: Path) -> None:

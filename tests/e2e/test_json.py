@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -57,13 +58,14 @@ def _options(command: click.Command) -> set[str]:
 
 @pytest.fixture(scope="module")
 def letters(house: House) -> Iterator[list[str]]:
-    """The ids of three dead letters of a running product."""
+    """The ids of three dead letters of a running product. One that is replayed dies again anywhere."""
     loaded = load({"WEAVLOADER_DATA_DIR": str(house.data)}, house.data / "none.toml").settings
     with closing(Ledger(loaded.jobs)) as ledger:
-        records = make_records(3)
+        records = [replace(record, url=f"https://pictures.example/{record.id}.jpg") for record in make_records(3)]
         for record in records:
             bury(ledger, record)
         yield [record.id for record in records]
+        house.quiet(0)
         ledger.letters.discard(ledger.letters.ids())
 
 

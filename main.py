@@ -19,7 +19,7 @@ if not all(map(find_spec, ("celery", "click", "numpy", "pydantic", "redis", "ric
 
 import click
 
-from commands import calibrating, finding, letters, looking, replaying, roles, running, top
+from commands import adding, calibrating, finding, letters, looking, replaying, roles, running, top
 from errors import EXIT_FAILED, EXIT_OK, WeavloaderError
 from settings import environment_variable
 
@@ -28,7 +28,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "replay")),
+        ("Run it", ("demo", "up", "setup", "add", "replay")),
         ("Find pictures", ("search", "similar", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "dlq", "config", "env")),
         (
@@ -62,7 +62,7 @@ def cli(ctx: click.Context) -> None:
         ctx.invoke(roles.stream)
 
 
-for room in (running, replaying, finding, looking, top, calibrating, letters, roles):
+for room in (running, adding, replaying, finding, looking, top, calibrating, letters, roles):
     for command in room.COMMANDS:
         cli.add_command(command)
 

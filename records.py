@@ -18,6 +18,10 @@ Vector = NDArray[np.float32]
 IMAGE_NAMESPACE = uuid.UUID("6f1d7a52-3c0e-5a7b-9d57-5f3f0e6c8b11")
 
 
+#: Nanoseconds since the epoch, before or after it, that all parts can hold: the years 1678 to 2261.
+MOST_NS = 2**63 - 1
+
+
 def image_id(source: str, identity: str) -> str:
     """The image's id for ever: uuid5 of the source's name and the image's identity in it.
 
@@ -25,6 +29,20 @@ def image_id(source: str, identity: str) -> str:
     holds a port or a time.
     """
     return str(uuid.uuid5(IMAGE_NAMESPACE, f"{source}\n{identity}"))
+
+
+#: The source of a person's own pictures, and the path below which the web role hands them out by their SHA-256 in hex.
+OWN = "own"
+OWN_PATH = "/files/"
+
+
+def own_digest(url: str) -> str:
+    """The SHA-256 in hex that the URL of a person's own picture ends with, whatever address it had; '' for another."""
+    digest = url.rpartition(OWN_PATH)[2]
+    return digest if len(digest) == 64 and set(digest) <= _HEX else ""
+
+
+_HEX = frozenset("0123456789abcdef")
 
 
 def parse_timestamp(text: str) -> int:
@@ -54,7 +72,11 @@ def format_timestamp(ns: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image as its source describes it. ``timestamp`` is the source's exact string."""
+    """One image as its source describes it. ``timestamp`` is the source's exact string.
+
+    ``latitude``, ``longitude`` (degrees) and ``project`` are told by a source that knows them of each image; others
+    know them of a node.
+    """
 
     id: str
     source: str
@@ -70,6 +92,9 @@ class ImageRecord:
     plugin: str = ""
     task: str = ""
     zone: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    project: str = ""
 
     @property
     def captured_at(self) -> datetime:
@@ -79,7 +104,7 @@ class ImageRecord:
 
     def to_message(self) -> dict[str, Any]:
         """The JSON form that travels in one Celery message: the record only, empty fields left out."""
-        return {name: value for name in _RECORD_FIELDS if (value := getattr(self, name)) != ""}
+        return {name: value for name in _RECORD_FIELDS if (value := getattr(self, name)) not in ("", None)}
 
     @classmethod
     def from_message(cls, message: object) -> ImageRecord:
@@ -95,11 +120,10 @@ class ImageRecord:
             if name not in values:
                 raise PermanentError(f"a job's record has no {name}", cause="bad_record")
         for name, value in values.items():
-            wanted = int if name == "captured_ns" else str
+            wanted = _RECORD_KINDS.get(name, str)
             if not isinstance(value, wanted) or isinstance(value, bool):
-                raise PermanentError(
-                    f"a job's record has {name}={value!r}, which is not {wanted.__name__}", cause="bad_record"
-                )
+                kind = "str" if wanted is str else "int" if wanted is int else "a number"
+                raise PermanentError(f"a job's record has {name}={value!r}, which is not {kind}", cause="bad_record")
         try:
             uuid.UUID(values["id"])
         except ValueError:
@@ -108,6 +132,8 @@ class ImageRecord:
 
 
 _RECORD_FIELDS = tuple(item.name for item in fields(ImageRecord))
+_DEGREES = (float, int, type(None))
+_RECORD_KINDS: dict[str, Any] = {"captured_ns": int, "latitude": _DEGREES, "longitude": _DEGREES}
 
 
 @dataclass(frozen=True, slots=True)

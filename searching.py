@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from errors import NotFound, PermanentError, UsageError
-from records import Hit, ImageRecord, SearchFilters, Vector
+from records import OWN, OWN_PATH, Hit, ImageRecord, SearchFilters, Vector, own_digest
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Finder:
         if not query.strip():
             raise UsageError("the query is empty: say what the picture should show")
         vector = await self._embedder.embed_text(query)
-        return await self._store.search_hits(query, vector, alpha, self.allowed(filters), limit, vectors=vectors)
+        found = await self._store.search_hits(query, vector, alpha, self.allowed(filters), limit, vectors=vectors)
+        return [self._linked(hit) for hit in found]
 
     async def similar(
         self,
@@ -84,7 +85,8 @@ class Finder:
         vectors: bool = False,
     ) -> list[Hit]:
         """The pictures nearest to a vector; the score is the cosine similarity."""
-        return await self._store.similar_hits(vector, self.allowed(filters), limit, exclude, vectors=vectors)
+        found = await self._store.similar_hits(vector, self.allowed(filters), limit, exclude, vectors=vectors)
+        return [self._linked(hit) for hit in found]
 
     async def vector_of(self, id: str, filters: SearchFilters = NO_FILTERS) -> Vector:
         """float32[D] of a stored picture. Raises ``NotFound`` where there is none that may be shown."""
@@ -107,12 +109,13 @@ class Finder:
         found = await self._store.get_hit(id)
         if found is None or not self.allowed(filters).shows(found.result.vsn, found.result.node):
             raise NotFound(f"there is no image {id} in the store")
-        return found
+        return self._linked(found)
 
     async def images(self, ids: list[str], filters: SearchFilters = NO_FILTERS) -> list[Hit]:
         """Those of the pictures that there are and that may be shown, in the given order."""
         allowed = self.allowed(filters)
-        return [hit for hit in await self._store.hits(ids) if allowed.shows(hit.result.vsn, hit.result.node)]
+        found = [hit for hit in await self._store.hits(ids) if allowed.shows(hit.result.vsn, hit.result.node)]
+        return [self._linked(hit) for hit in found]
 
     async def record(self, id: str, filters: SearchFilters = NO_FILTERS) -> ImageRecord:
         """The record that a picture was made of. Raises ``NotFound`` where none may be shown, or the object is too old
@@ -134,6 +137,13 @@ class Finder:
     def allowed(self, filters: SearchFilters) -> SearchFilters:
         """The filters without the denied nodes."""
         return replace(filters, denied=(*filters.denied, *self._denied))
+
+    def _linked(self, hit: Hit) -> Hit:
+        """The hit; a person's own picture with the link that leads to it now, wherever the page was when it landed."""
+        digest = own_digest(hit.result.link) if hit.source == OWN else ""
+        if not digest:
+            return hit
+        return replace(hit, result=replace(hit.result, link=f"{self._settings.web.address}{OWN_PATH}{digest}"))
 
     @property
     def _store(self) -> WeaviateStore:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 PROJECT_ROOT = Path(__file__).resolve().parent
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIC")
 
 
 def _split(value: object) -> object:
@@ -49,6 +49,13 @@ def setting(default: Any, env: str, help: str, *, secret: bool = False) -> Any:
     """A field with the environment variable that sets it and one line of help."""
     extra: dict[str, Any] = {"env": env, "secret": secret}
     return Field(default, description=help, validate_default=True, repr=not secret, json_schema_extra=extra)
+
+
+def local_host(listening: str) -> str:
+    """The host to ask where something listens on this address."""
+    if listening in ("0.0.0.0", "", "::"):
+        return "127.0.0.1" if listening != "::" else "[::1]"
+    return f"[{listening}]" if ":" in listening else listening
 
 
 class Section(BaseModel):
@@ -354,6 +361,11 @@ class Web(Section):
     def base(self) -> str:
         """What stands before its own paths: '' or ``/prefix``."""
         return f"/{self.prefix}" if self.prefix else ""
+
+    @property
+    def address(self) -> str:
+        """Where this host's own programs find it, without a slash at the end."""
+        return f"http://{local_host(self.host)}:{self.port}{self.base}"
 
 
 class Logging(Section):

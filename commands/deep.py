@@ -12,7 +12,7 @@ import click
 from commands.progress import Steps
 from commands.shown import plain
 from errors import UsageError
-from records import ImageRecord
+from records import OWN, ImageRecord, Page, SourceAddress
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -46,18 +46,26 @@ async def compare(
     from job_system.deep_audit import DeepAudit
     from job_system.known_sources import KnownSources
     from job_system.publish import publish_records
-    from sources import Poller
+    from sources import OwnFiles, Poller
+    from sources.own import ADDRESS
 
     def publish(records: Sequence[ImageRecord]) -> None:
         publish_records(celery_app, records)
 
-    sources = KnownSources(loaded, ledger).read()
+    own = OwnFiles(loaded.paths.data)
+    sources = [*KnownSources(loaded, ledger).read(), *([ADDRESS] if own.folder.is_dir() else [])]
     if loaded.sage.poll and "sage" in ledger.polls() and all(source.name != "sage" for source in sources):
         click.echo("note: SAGE is not compared, since SAGE_USER is not set here", err=True)
     store = WeaviateStore(loaded.weaviate)
     try:
         with Steps() as steps:
-            poll = Poller(loaded.sage, loaded.monitor).poll_async
+            poller = Poller(loaded.sage, loaded.monitor)
+
+            async def poll(source: SourceAddress, start_ns: int) -> Page:
+                if source.name == OWN:
+                    return await asyncio.to_thread(own.page, start_ns)
+                return await poller.poll_async(source, start_ns)
+
             audit = DeepAudit(loaded, ledger, store, sources, poll, since, until, steps)
             findings = await audit.run()
             return findings, await audit.repair(publish) if repair else None

@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from commands.probes import local_host
 from errors import PartUnavailable
+from sections import local_host
 from settings import Settings
 
 ANSWER_SECONDS = 3.0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from errors import WeavloaderError
 from ledger import LandingPace, Ledger, ServerFigures
 from records import Calibration, PartState
+from sections import local_host
 from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
@@ -322,13 +323,6 @@ class Probes:
 
 def _missing(name: str) -> PartState:
     return PartState(False, f"{name} is not set and no stack is running: start `python main.py up`", "")
-
-
-def local_host(listening: str) -> str:
-    """The host to ask where something listens on this address."""
-    if listening in ("0.0.0.0", "", "::"):
-        return "127.0.0.1" if listening != "::" else "[::1]"
-    return f"[{listening}]" if ":" in listening else listening
 
 
 def _told(probe: Callable[[], PartState], address: str) -> Callable[[], PartState]:

@@ -25,7 +25,7 @@ import settings as configuration
 from commands.progress import bar_of, busy
 from commands.shown import say
 from errors import PartUnavailable, UsageError, WeavloaderError
-from records import SourceAddress
+from records import OWN, SourceAddress
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -128,16 +128,17 @@ def watch_landing(
     ended: threading.Event,
     alive: Callable[[], bool] = lambda: True,
     first: Callable[[], None] = lambda: None,
+    told: Callable[[str], None] = say,
 ) -> bool:
     """A progress bar on standard error until all images are landed, dead or skipped: true then, false when ``ended``
     was set before.
 
-    Without a terminal it prints a plain line every few seconds. ``first`` is called when the first image is seen done.
-    Raises ``WeavloaderError`` when ``alive`` says no.
+    Without a terminal ``told`` gets a plain line every few seconds. ``first`` is called when the first image is seen
+    done. Raises ``WeavloaderError`` when ``alive`` says no.
     """
     begun = landing.look()
     console = Console(stderr=True)
-    told, waited = -1, 0.0
+    shown, waited = -1, 0.0
     with bar_of(console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()) as bar:
         row = bar.add_task("landing", total=landing.total)
         while True:
@@ -147,9 +148,9 @@ def watch_landing(
                 first()
             bar.update(row, completed=done)
             finished = done == landing.total
-            if not console.is_terminal and done != told and (finished or waited >= PLAIN_EVERY_SECONDS):
-                say(f"landing: {done} of {landing.total}")
-                told, waited = done, 0.0
+            if not console.is_terminal and done != shown and (finished or waited >= PLAIN_EVERY_SECONDS):
+                told(f"landing: {done} of {landing.total}")
+                shown, waited = done, 0.0
             if finished:
                 return True
             if ended.wait(LOOK_SECONDS):
@@ -220,8 +221,8 @@ def replay(
     from ledger import Ledger
 
     loaded = configuration.load().settings
-    if name == "sage":
-        raise UsageError("the name sage is SAGE's own: give another --name")
+    if name in ("sage", OWN):
+        raise UsageError(f"the name {name} is another source's: give another --name")
     name = name or source_name(what)
     if until_landed:
         configuration.require(loaded, "redis")

@@ -17,6 +17,7 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -40,6 +41,9 @@ MAX_SCANS = 100
 # serve only where nothing has to be resized afterwards).
 SCALES = (1, 2, 3, 4, 8)
 
+# What Pillow calls formats that have another name too.
+_PILLOWS = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF"}
+
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
 # What of a JPEG's header may say how it is to be turned.
@@ -55,6 +59,14 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# TIFF 6.0: how many bits a value has, and whether 0 is white.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+
+# What tells a HEIC file that ends before Pillow's opener knows it: a box "ftyp" with one of these brands.
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+pillow_heif.register_heif_opener(thumbnails=False)
 
 # Pillow's own limit is a warning of the whole process; here every image's header is held against the setting instead.
 Image.MAX_IMAGE_PIXELS = None
@@ -85,7 +97,7 @@ def pixels(picture: Picture, longest: int | None) -> Pixels:
 
     For the models that take raw pixels. Raises ``PermanentError`` (``image_truncated``) when it cannot be decoded.
     """
-    upright, _, _ = _decode(picture.data, _open(picture.data, None), longest)
+    upright, _, _ = _decode(picture.data, open_image(picture.data, None), longest)
     return upright
 
 
@@ -133,12 +145,12 @@ class ImagePreparer:
 def _accepted(formats: tuple[str, ...]) -> tuple[str, ...]:
     """The names that Pillow knows the formats by. Raises ``ConfigurationError`` for one that it does not know."""
     Image.init()
-    names = tuple({"JPG": "JPEG", "TIF": "TIFF"}.get(name.upper(), name.upper()) for name in formats)
+    names = tuple(_PILLOWS.get(name.upper(), name.upper()) for name in formats)
     for name in names:
         if name not in Image.OPEN:
             raise ConfigurationError(
-                f"WEAVLOADER_IMAGE_FORMATS has {name!r}, which cannot be decoded here: use JPEG, PNG, WEBP, TIFF, GIF"
-                " or BMP."
+                f"WEAVLOADER_IMAGE_FORMATS has {name!r}, which cannot be decoded here: use JPEG, PNG, WEBP, TIFF, GIF,"
+                " BMP or HEIC."
             )
     return names
 
@@ -148,7 +160,7 @@ def _name(header: Image.Image) -> str:
     return "JPEG" if header.format == "MPO" else header.format or ""
 
 
-def _open(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
     """The image by its header, nothing decoded. Raises ``UnidentifiedImageError`` or ``PermanentError``."""
     try:
         return Image.open(BytesIO(data), formats=formats)
@@ -169,7 +181,7 @@ def _check_header(data: bytes, fetch: Fetch) -> Image.Image:
         )
     accepted = _accepted(fetch.formats)
     try:
-        header = _open(data, accepted)
+        header = open_image(data, accepted)
     except UnidentifiedImageError:
         raise _unidentified(data, accepted) from None
     count = header.width * header.height
@@ -188,14 +200,18 @@ def _check_header(data: bytes, fetch: Fetch) -> Image.Image:
 def _unidentified(data: bytes, accepted: tuple[str, ...]) -> PermanentError:
     """Why no accepted format knows these bytes: a format that is left out, a cut header, or no image at all."""
     try:
-        other = _open(data, None).format
+        other = open_image(data, None).format
     except (UnidentifiedImageError, PermanentError):
-        if data.startswith(_MAGIC) or any(magic.startswith(data) for magic in _MAGIC):
+        if data.startswith(_MAGIC) or any(magic.startswith(data) for magic in _MAGIC) or _begins_as_heic(data):
             return PermanentError(f"the image ends within its header, after {len(data)} bytes", cause="image_truncated")
         return PermanentError(f"these {len(data)} bytes are not an image", cause="not_an_image")
     return PermanentError(
         f"the image is {other}, and WEAVLOADER_IMAGE_FORMATS accepts {', '.join(accepted)}", cause="image_format"
     )
+
+
+def _begins_as_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
 
 
 def _damaged(data: bytes, error: Exception) -> PermanentError:
@@ -291,7 +307,7 @@ def _load(header: Image.Image, longest: int | None) -> Image.Image:
         header.draft(None, _target(header.size, longest))
     header.load()
     if header.mode in ("I", "F") or header.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bit(np.asarray(header), sixteen=header.mode.startswith("I;16")))
+        return Image.fromarray(_grey(header))
     if header.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in header.info:
         return header.convert("RGBA")
     if header.mode in ("L", "RGB", "RGBA", "CMYK"):
@@ -299,10 +315,18 @@ def _load(header: Image.Image, longest: int | None) -> Image.Image:
     return header.convert("RGB")
 
 
-def _eight_bit(values: NDArray[np.generic], *, sixteen: bool) -> Pixels:
-    """Grey values of more than 8 bits, scaled linearly: 16 bits by their range, others from least to greatest."""
+def _grey(image: Image.Image) -> Pixels:
+    """A decoded picture of one channel of more than 8 bits, as 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    values = _eight_bit(np.asarray(image), bits if image.mode.startswith("I;16") else None)
+    return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
+
+
+def _eight_bit(values: NDArray[np.generic], bits: int | None) -> Pixels:
+    """Grey values of more than 8 bits, scaled linearly: by the range of so many bits, or from least to greatest."""
     wide = np.nan_to_num(values.astype(np.float32))
-    low, high = (0.0, 65535.0) if sixteen else (float(wide.min()), float(wide.max()))
+    low, high = (0.0, 2.0**bits - 1) if bits else (float(wide.min()), float(wide.max()))
     scaled: Pixels = np.rint((wide - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).astype(np.uint8)
     return scaled
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from errors import PartUnavailable, WeavloaderError
 from ledger import Ledger
 from ledger.traces import STEPS
-from records import ImageRecord, Page, SourceAddress
+from records import OWN, ImageRecord, Page, SourceAddress
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -219,6 +219,10 @@ class DeepAudit:
         present = await self._store.present(found.missing)
         found.missing = [image for image in found.missing if states.get(image) == "landed" and image not in present]
         seen = {image for some in _cut(found.never_seen) for image, _ in self._where(some)}
+        # A person's own pictures stay listed for ever; what the ledger has forgotten of them is in the store.
+        seen |= await self._store.present(
+            [image for image in found.never_seen if image not in seen and found.records[image].source == OWN]
+        )
         found.never_seen = [image for image in dict.fromkeys(found.never_seen) if image not in seen]
 
     def _where(self, ids: Sequence[str]) -> Iterable[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from errors import WeavloaderError
 from ledger import Ledger
-from records import ImageRecord, SourceAddress
+from records import OWN, ImageRecord, SourceAddress
 from settings import Settings
 
 #: Seconds for which the register is not read again by itself, and for which not because of a source that is not there.
@@ -33,6 +33,8 @@ class KnownSources:
 
     def learn(self, record: ImageRecord) -> None:
         """Read the register again when the copy is old or has not the record's source, which may be new."""
+        if record.source == OWN:
+            return
 
         def fresh() -> bool:
             now = time.monotonic()

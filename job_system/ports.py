@@ -125,7 +125,7 @@ class OpenPorts:
             quick_again,
             read_originals,
         )
-        from sources import ImageFetcher, NodePlaces
+        from sources import ImageFetcher, NodePlaces, OwnFiles
 
         async with AsyncExitStack() as stack:
             connection = TritonConnection(settings.triton, observe=recorder.model_observed, limited=True)
@@ -139,7 +139,7 @@ class OpenPorts:
                 keep_originals=read_originals(captioner, embedder),
             )
             stack.callback(preparer.close)
-            fetcher = ImageFetcher(settings.fetch, sources.addresses)
+            fetcher = ImageFetcher(settings.fetch, sources.addresses, own=OwnFiles(settings.paths.data))
             stack.push_async_callback(fetcher.close)
             places = NodePlaces(settings.monitor, sources.addresses)
             stack.push_async_callback(places.close)

@@ -16,11 +16,15 @@ from records import ImageRecord
 
 _NAMES = tuple(item.name for item in fields(ImageRecord))[1:]
 _values = attrgetter(*_NAMES)
+#: What the last fields are where the source tells them of nodes only, as nearly all do: they are left out.
+_UNTOLD = (None, None, "")
 
 
 def pack(record: ImageRecord) -> str:
     """The record's fields without its id."""
-    return json.dumps(_values(record), separators=(",", ":"))
+    values = _values(record)
+    told = values[: -len(_UNTOLD)] if values[-len(_UNTOLD) :] == _UNTOLD else values
+    return json.dumps(told, separators=(",", ":"))
 
 
 def unpack(image: str, text: str) -> ImageRecord:

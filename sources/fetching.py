@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from yarl import URL
 
 import settings
 from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
-from records import ImageRecord, SourceAddress
+from records import OWN, ImageRecord, SourceAddress, own_digest
 from sources import transport
 from sources.budget import Budget, HeldBytes, Room
 from sources.logins import LoginMemory, ProcessLoginMemory
+from sources.own import FOLDER as OWN_FOLDER
+from sources.own import OwnFiles
 from sources.query import SAGE
 from sources.transport import CONNECT_SECONDS, Failure, GuardedResolver, Origin, is_public, shown
 
@@ -50,7 +53,8 @@ class ImageFetcher:
     """Fetches images over connections that are kept and shared, opened with the first image on the running loop.
 
     ``addresses`` gives the sources that are there now; it is called for every image and must not block. A record of a
-    local source is fetched from where that source is now, whatever port it had when the record was made.
+    local source is fetched from where that source is now, whatever port it had when the record was made. A person's
+    own pictures are read from the files ``own``.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class ImageFetcher:
         addresses: Callable[[], Sequence[SourceAddress]],
         *,
         logins: LoginMemory | None = None,
+        own: OwnFiles | None = None,
     ) -> None:
         self._section = fetch
+        self._own = own
         self._allowed = frozenset(host.lower() for host in fetch.allowed_hosts)
         self._addresses = addresses
         self._memory = logins or ProcessLoginMemory()
@@ -115,6 +121,8 @@ class ImageFetcher:
             ) from None
 
     async def _fetch(self, record: ImageRecord, room: Room | None) -> bytes:
+        if record.source == OWN:
+            return await self._read_own(record, room)
         began = monotonic()
         address = next((item for item in self._addresses() if item.name == record.source), None)
         url = self._first_url(record, address)
@@ -140,6 +148,46 @@ class ImageFetcher:
             " (WEAVLOADER_MAX_REDIRECTS)",
             cause="too_many_redirects",
         )
+
+    async def _read_own(self, record: ImageRecord, room: Room | None) -> bytes:
+        digest = own_digest(record.url)
+        if self._own is None or not self._own.folder.is_dir():
+            raise TransientError(
+                f"the files of {shown(record.url)} are not on this machine: share the folder {OWN_FOLDER} of the data"
+                " folder (WEAVLOADER_DATA_DIR) with the host where they were added",
+                cause="fetch_failed",
+            )
+        path = self._own.path(digest) if digest else None
+        try:
+            size = path.stat().st_size if path is not None else 0
+            if path is None or not size:
+                raise FileNotFoundError
+            if size > self._section.max_bytes:
+                raise _too_large(record.url, self._section.max_bytes)
+            taken = self._budget.take_now(size) if room is None else room
+            if taken is None or taken.size < size:
+                raise _NoRoom(size)
+            try:
+                read = await asyncio.to_thread(path.read_bytes)
+                intact = await asyncio.to_thread(lambda: hashlib.sha256(read).hexdigest() == digest)
+            except BaseException:
+                taken.release()
+                raise
+        except FileNotFoundError:
+            raise PermanentError(
+                f"{shown(record.url)} is not among the files: add its folder again, then replay its dead letter",
+                cause="not_found",
+            ) from None
+        except OSError as error:
+            why = (error.strerror or "error").lower()
+            raise TransientError(f"{shown(record.url)} cannot be read ({why})", cause="fetch_failed") from None
+        data = HeldBytes(read)
+        data.room = taken
+        if not intact:
+            raise PermanentError(
+                f"{shown(record.url)} is damaged: its file {path} is not what was added", cause="image_truncated"
+            )
+        return data
 
     def _first_url(self, record: ImageRecord, address: SourceAddress | None) -> URL:
         url = _parse(record.url)
@@ -203,9 +251,7 @@ class ImageFetcher:
 
     async def _read(self, response: aiohttp.ClientResponse, url: URL, room: Room | None) -> bytes:
         limit = self._section.max_bytes
-        too_large = PermanentError(
-            f"{shown(url)} is larger than {limit} bytes (WEAVLOADER_MAX_IMAGE_BYTES)", cause="image_too_large"
-        )
+        too_large = _too_large(url, limit)
         length = response.content_length
         if (length or 0) > limit:
             raise too_large
@@ -327,6 +373,12 @@ def _translated(error: Exception, url: URL) -> Exception:
     if meaning is Failure.TIMEOUT:
         return TransientError(f"{shown(url)}: {why}", cause="fetch_timeout")
     return TransientError(f"{shown(url)} could not be fetched: {why}", cause="fetch_failed")
+
+
+def _too_large(url: URL | str, limit: int) -> PermanentError:
+    return PermanentError(
+        f"{shown(url)} is larger than {limit} bytes (WEAVLOADER_MAX_IMAGE_BYTES)", cause="image_too_large"
+    )
 
 
 def _private(origin: Origin) -> PermanentError:

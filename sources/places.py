@@ -155,7 +155,7 @@ class NodePlaces:
         """
         address = next((item for item in self._addresses() if item.name == record.source), None)
         if address is None:
-            return Place()
+            return Place(record.latitude, record.longitude, record.project)
         position, manifest = await asyncio.gather(self._position(record, address), self._manifest(record, address))
         if position is None and manifest.latitude is not None and manifest.longitude is not None:
             position = manifest.latitude, manifest.longitude

@@ -175,7 +175,9 @@ def parse_line(line: bytes, address: SourceAddress, denied: Collection[str] = ()
             _skip(address, line, "bad_line", f"a line that is not a JSON object: {text!r}", {}), None, False
         )
     meta = document.get("meta")
-    values = {name: _text(meta.get(name)) for name in _META} if isinstance(meta, dict) else dict.fromkeys(_META, "")
+    values: dict[str, Any] = (
+        {name: _text(meta.get(name)) for name in _META} if isinstance(meta, dict) else dict.fromkeys(_META, "")
+    )
     stamp = document.get("timestamp")
     ns = _nanoseconds(stamp)
     if document.get("name") not in (None, "upload"):

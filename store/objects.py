@@ -7,6 +7,7 @@ import math
 import os
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from weaviate.classes.data import GeoCoordinate
 
-from records import Hit, ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
+from records import OWN, Hit, ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
 from store import border
 from store.narrowing import EXACT
 from store.wire import LandingObject
@@ -30,7 +31,7 @@ SHOWN = [
 
 # What the record of an image is rebuilt from.
 _WORDS = ("filename", "vsn", "node", "camera", "host", "job", "plugin", "task", "zone")
-RECORDED = ["source", "link", "timestamp", *_WORDS]
+RECORDED = ["source", "link", "timestamp", *_WORDS, "latitude", "longitude", "project"]
 
 # Where all vectors are the same, as at night, the graph costs 12-15 ms an object instead of 1: noise of this length
 # tells them apart (a cosine distance of 1e-6) and moves no result. It is another one at every landing, because a server
@@ -183,7 +184,7 @@ def hit(
 
 def record_of(id: str, properties: Mapping[str, Any]) -> ImageRecord | None:
     """The record that an object was made of; None for an object that does not tell where its image is."""
-    texts = {name: str(properties.get(name) or "") for name in RECORDED}
+    texts: dict[str, Any] = {name: str(properties.get(name) or "") for name in ("source", "link", "timestamp", *_WORDS)}
     source, link, timestamp = (texts.pop(name) for name in ("source", "link", "timestamp"))
     try:
         captured_ns = parse_timestamp(timestamp)
@@ -191,7 +192,11 @@ def record_of(id: str, properties: Mapping[str, Any]) -> ImageRecord | None:
         return None
     if not (source and link):
         return None
-    return ImageRecord(id, source, link, timestamp, captured_ns, **texts)
+    record = ImageRecord(id, source, link, timestamp, captured_ns, **texts)
+    if source != OWN:  # the place is its node's, and is asked for anew
+        return record
+    latitude, longitude = properties.get("latitude"), properties.get("longitude")
+    return replace(record, latitude=latitude, longitude=longitude, project=str(properties.get("project") or ""))
 
 
 def _text(value: str) -> str:

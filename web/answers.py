@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from records import Calibration, DeadLetter, Hit
+from records import OWN, OWN_PATH, Calibration, DeadLetter, Hit, own_digest
 from web.arranging import Arranged, matched_words
 
 
@@ -176,7 +176,7 @@ def image_answer(
     return ImageAnswer(
         **hit.result.to_json(),
         thumbnail=f"{own}/thumbnail",
-        original=f"{own}/original" if originals else None,
+        original=f"{own}/original" if originals else own_path(hit.source, hit.result.link, base) or None,
         keyword_score=hit.keyword_score,
         vector_score=hit.vector_score,
         matched=matched_words(hit, words),
@@ -195,6 +195,12 @@ def image_answer(
         embedding_model=hit.embedding_model,
         near_identical=[image_answer(other, base, words, originals) for other in others],
     )
+
+
+def own_path(source: str, link: str, base: str) -> str:
+    """Where this server hands out a person's own picture, whatever address it had once; '' for another's."""
+    digest = own_digest(link) if source == OWN else ""
+    return f"{base}{OWN_PATH}{digest}" if digest else ""
 
 
 def search_answer(

@@ -64,6 +64,7 @@ _KINDS = (
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )
+_HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"hevx", b"heim", b"heis")
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -97,7 +98,7 @@ async def similar(
 @router.post("/similar")
 async def similar_to_picture(
     asked: Annotated[Narrowed, Query()],
-    picture: Annotated[UploadFile, File(description="a picture file: JPEG, PNG, WEBP, TIFF, GIF or BMP")],
+    picture: Annotated[UploadFile, File(description="a picture file: JPEG, PNG, WEBP, TIFF, GIF, BMP or HEIC")],
     request: Request,
     shared: Shared,
     who: Reader,
@@ -129,13 +130,20 @@ async def thumbnail(id: str, shared: Shared, who: Reader) -> Response:
 async def original(id: str, shared: Shared, who: Reader) -> Response:
     """The image as its source gave it, where a setting allows it: fetched with this installation's login."""
     data = await shared.original(id, who)
-    kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "image/webp"
+    kind = kind_of(data)
     headers = {"Cache-Control": "private, no-store"}
     if kind is None:
         headers["Content-Disposition"] = "attachment"
     return Response(data, media_type=kind or "application/octet-stream", headers=headers)
+
+
+def kind_of(data: bytes) -> str | None:
+    """The media type of a picture by its first bytes; None for what a browser is not to show."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "image/heic"
+    return next((kind for start, kind in _KINDS if data.startswith(start)), None)
 
 
 @router.get("/status")

@@ -26,7 +26,7 @@ from errors import (
 from job_system.letters import Publish
 from job_system.watching import AskParts
 from settings import Settings
-from web import api, described, letters, live, pages, showing
+from web import api, described, files, letters, live, pages, showing
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
@@ -74,7 +74,7 @@ def application(settings: Settings, parts: AskParts, publish: Publish) -> FastAP
     app.state.services = services
     app.add_middleware(Limits, section=settings.web, access=services.access, tell=_answer)
     app.include_router(api.router)
-    for module in (pages, live, letters, described):
+    for module in (pages, live, letters, described, files):
         app.include_router(module.router)
     app.router.routes.append(Route("/mcp", tools))
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")

@@ -7,7 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Depends, Request
 
@@ -22,6 +22,9 @@ from records import ImageRecord, PartState, SearchFilters, Vector
 from searching import Finder, load_adapters
 from settings import Settings
 from web.access import Access, Refused, Role, Visitor, demand
+
+if TYPE_CHECKING:
+    from sources import OwnFiles
 
 #: Uploaded pictures whose vectors are kept for paging and filtering.
 MOST_UPLOADS = 200
@@ -84,6 +87,13 @@ class Services:
         """What is looked at to tell what is happening now."""
         return Watched(self.asked, self.finder.images, self._parts, self._stages, self._pace, self.settings.triton)
 
+    @property
+    def own(self) -> OwnFiles:
+        """A person's own pictures."""
+        from sources import OwnFiles
+
+        return OwnFiles(self.settings.paths.data)
+
     async def original(self, id: str, visitor: Visitor) -> bytes:
         """An image's own bytes, fetched with this installation's login, of a record in the store.
 
@@ -101,10 +111,10 @@ class Originals:
     """Fetches original images as the processors do: by the same rules, and the login goes to its own host only."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        from sources import ImageFetcher
+        from sources import ImageFetcher, OwnFiles
 
         self._sources = KnownSources(settings, ledger)
-        self._fetcher = ImageFetcher(settings.fetch, self._sources.addresses)
+        self._fetcher = ImageFetcher(settings.fetch, self._sources.addresses, own=OwnFiles(settings.paths.data))
         self._few = asyncio.Semaphore(ORIGINALS_AT_ONCE)
 
     async def aclose(self) -> None:

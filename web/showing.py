@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from web.access import Role
+from web.answers import own_path
 from web.arranging import Bar, parts
 from web.services import base_of, services_of
 
@@ -57,6 +58,7 @@ def _clock(time: str, bars: Sequence[Bar]) -> str:
 _environment.filters["clock"] = _clock
 _environment.filters["duration"] = _duration
 _environment.filters["megabytes"] = lambda size: f"{size / 2**20:.3g} MB"
+_environment.globals["own_path"] = own_path
 _environment.filters["parts"] = parts
 _environment.filters["safe_link"] = _safe_link
 _environment.filters["moment"] = _moment

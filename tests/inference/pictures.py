@@ -8,15 +8,19 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
 from PIL import Image
 
 from records import Picture
 from settings import Fetch
 
+pillow_heif.register_heif_opener()  # and its writer
+
 # Four corners of an upright picture, far enough apart to survive JPEG.
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 30), (30, 30, 220), (245, 245, 245)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIF")
 
 
 def corners(width: int = 96, height: int = 64) -> Image.Image:
@@ -78,6 +82,51 @@ def claiming_jpeg(width: int, height: int) -> bytes:
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(data)
+
+
+def deep_png(values: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16 bits a channel, uint16[H,W,C]: grey, grey with alpha, RGB or RGBA, which Pillow does not write."""
+    height, width, channels = values.shape
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def deep_tiff(values: NDArray[np.uint16], *, order: str = "<", photometric: int | None = None, bits: int = 16) -> bytes:
+    """An uncompressed TIFF of 16 (or 12, packed) bits a channel, uint16[H,W,C], in either order of bytes."""
+    height, width, channels = values.shape
+    if bits == 12:
+        pairs = values.reshape(height, -1, 2).astype(np.uint32)
+        joined = (pairs[..., 0] << 12) | pairs[..., 1]
+        pixels = np.stack([joined >> 16, joined >> 8 & 255, joined & 255], axis=-1).astype(np.uint8).tobytes()
+    else:
+        pixels = values.astype(f"{order}u2").tobytes()
+    shape = {1: 1, 3: 2, 4: 2}[channels] if photometric is None else photometric
+    entries = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, shape), (273, 4, 0)]
+    entries += [(277, 3, channels), (278, 3, height), (279, 4, len(pixels))]
+    entries += [(338, 3, 2)] if channels == 4 else []
+    after = 8 + 2 + 12 * len(entries) + 4
+    data = {258: struct.pack(f"{order}{channels}H", *[bits] * channels)}
+    start = after + (len(data[258]) if channels > 2 else 0)
+    ifd = struct.pack(f"{order}H", len(entries))
+    for tag, kind, value in sorted(entries):
+        count = channels if tag == 258 else 1
+        if tag == 258 and channels > 2:
+            ifd += struct.pack(f"{order}HHII", tag, kind, count, after)
+        elif tag == 273:
+            ifd += struct.pack(f"{order}HHII", tag, kind, count, start)
+        else:
+            ifd += struct.pack(f"{order}HHI", tag, kind, count) + struct.pack(
+                f"{order}I" if kind == 4 else f"{order}HH", *((value,) if kind == 4 else (value, 0))
+            )
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(f"{order}I", 8) + ifd + struct.pack(f"{order}I", 0)
+    return head + (data[258] if channels > 2 else b"") + pixels
 
 
 FETCH = Fetch()

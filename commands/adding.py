@@ -1,0 +1,370 @@
+"""``add``: a person's own folder of pictures, once or for as long as pictures come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import click
+
+import settings as configuration
+from commands.estimating import Estimate, estimate, shown_bytes
+from commands.progress import Steps, busy
+from commands.replaying import Landing, watch_landing
+from commands.shown import plain, print_json, say
+from errors import PartUnavailable, UsageError, WeavloaderError
+from settings import Settings
+
+if TYPE_CHECKING:
+    from job_system.adding import Added, Adder, LeftOut
+    from ledger import Ledger
+    from sources.own_folder import FolderFile, Table
+
+#: Seconds between looks whether there is room for more in the queue.
+ROOM_SECONDS = 2.0
+#: Lines on files that are left out, of one kind; the rest is counted.
+MOST_LINES = 100
+
+
+class Zone(click.ParamType[tzinfo]):
+    """A zone: a name like Europe/Berlin, an offset like +02:00, or UTC."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
+        """The zone."""
+        if isinstance(value, tzinfo):
+            return value
+        if value.upper() in ("UTC", "Z"):
+            return UTC
+        try:
+            if value[:1] in "+-":
+                return timezone(datetime.strptime(value, "%z").utcoffset() or timedelta())
+            return ZoneInfo(value)
+        except (ValueError, OSError, LookupError):
+            self.fail(f"{value!r} is neither a zone like Europe/Berlin nor an offset like +02:00", param, ctx)
+
+
+def files_below(loaded: Settings, folder: Path, metadata: Path | None, tell: Callable[[str], None]) -> list[FolderFile]:
+    """The files of the folder but for its metadata table. Raises ``UsageError`` when it cannot be read."""
+    from sources.own import FOLDER
+    from sources.own_folder import read_folder
+
+    table = metadata.resolve() if metadata is not None else None
+    found = read_folder(folder, loaded.paths.data / FOLDER, tell)
+    return [file for file in found if table is None or file.path.resolve() != table]
+
+
+def stored(loaded: Settings, ids: Sequence[str]) -> Collection[str]:
+    """Those of the ids under which the store has an object; none while it is away: landing again does no harm."""
+    from client import WeaviateStore
+
+    async def ask() -> set[str]:
+        store = WeaviateStore(loaded.weaviate)
+        try:
+            return await store.present(ids)
+        finally:
+            await store.close()
+
+    if not loaded.weaviate.host:
+        return ()
+    try:
+        return asyncio.run(ask())
+    except WeavloaderError:
+        return ()
+
+
+class Voice:
+    """What is told while files are taken in: on standard error where standard output is for programs."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._lines = Counter[str]()
+
+    def __call__(self, line: str) -> None:
+        """One line."""
+        if self._as_json:
+            click.echo(plain(line), err=True)
+        else:
+            say(plain(line))
+
+    def left_out(self, left: LeftOut) -> None:
+        """A file that is left out, by name."""
+        self._lines[left.cause] += 1
+        if self._lines[left.cause] <= MOST_LINES:
+            self(f"left out: {left.file.name}: {left.why}")
+        elif self._lines[left.cause] == MOST_LINES + 1:
+            self(f"left out: more of the cause {left.cause} (--json lists all)")
+
+
+def room(ledger: Ledger, high_water: int, voice: Voice, ended: threading.Event) -> None:
+    """Wait until the queue has room for more: sources wait for the same mark."""
+    told = False
+    while high_water and not ended.is_set() and (pending := ledger.audit().pending) >= high_water:
+        if not told:
+            voice(f"waiting: backlog of {pending} images, WEAVLOADER_HIGH_WATER is {high_water}")
+            told = True
+        ended.wait(ROOM_SECONDS)
+
+
+def zone_name(zone: tzinfo | None) -> str:
+    """The zone that times without one are read in, as it is told."""
+    return str(zone) if zone is not None else f"this machine's zone, {datetime.now().astimezone().tzname()}"
+
+
+def times_text(times: Counter[str], zone: tzinfo | None) -> str:
+    """Where the times came from, one line."""
+    words = {
+        "table": "from the table",
+        "exif": "from EXIF with its zone",
+        "gps": "from GPS",
+        "zone": f"from EXIF without a zone, read in {zone_name(zone)} (--timezone gives another)",
+        "file": "from the file's date, as nothing else tells",
+    }
+    return "times: " + ", ".join(f"{times[name]} {word}" for name, word in words.items() if times[name])
+
+
+def added_text(added: Added, dry: bool) -> str:
+    """What became of the files, one line."""
+    parts = [f"{len(added.new)} new ({shown_bytes(added.new_size)})", f"{added.known} known already"]
+    parts += [f"{added.twice} twice in the folder"] if added.twice else []
+    parts += [f"{added.denied} of nodes in UNALLOWED_NODES"] if added.denied else []
+    parts += [f"{len(added.left_out)} left out"]
+    would = "would be added: " if dry else "added: "
+    return f"{would}{', '.join(parts)}; {added.pictures} pictures in {added.files} files, {shown_bytes(added.size)}"
+
+
+def notes_on(table: Table, files: Sequence[FolderFile]) -> list[str]:
+    """What is to be said of the metadata table."""
+    return [*table.notes, *table.unmatched(file.name for file in files)]
+
+
+def shown_object(
+    folder: Path, added: Added, notes: Sequence[str], zone: tzinfo | None, dry: bool, expected: Estimate
+) -> dict[str, Any]:
+    """The object of ``add --json``."""
+    return {
+        "folder": str(folder),
+        "dry_run": dry,
+        **added.to_json(),
+        "timezone": zone_name(zone),
+        "notes": list(notes),
+        "estimate": expected.to_json(),
+    }
+
+
+@click.command()
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--metadata",
+    type=click.Path(path_type=Path),
+    help="CSV: filename (path in the folder), and any of time, lat, lon, camera, node, project.",
+)
+@click.option("--timezone", "zone", type=Zone(), help="Zone of EXIF times that name none [this machine's].")
+@click.option("--watch", is_flag=True, help="Go on looking for new files, until Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds between looks of --watch."
+)
+@click.option("--until-landed", is_flag=True, help="End when what was added has landed.")
+@click.option("--dry-run", "dry", is_flag=True, help="Tell how much it is and how long it takes; add nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (with --watch: one a line).")
+def add(
+    folder: Path,
+    metadata: Path | None,
+    zone: tzinfo | None,
+    watch: bool,
+    interval: float,
+    until_landed: bool,
+    dry: bool,
+    as_json: bool,
+) -> None:
+    """Add a FOLDER of your own pictures: they land and are found, wherever the folder is later."""
+    if watch and (dry or until_landed):
+        raise UsageError(f"--watch does not end, so it has no {'--dry-run' if dry else '--until-landed'}")
+    from job_system import celery_app
+    from job_system.adding import Adder
+    from job_system.publish import publish_records
+    from ledger import Ledger
+    from sources.own_folder import NO_TABLE, read_table
+
+    loaded = configuration.require(configuration.load().settings, "redis")
+    table = read_table(metadata) if metadata is not None else NO_TABLE
+    voice = Voice(as_json)
+    with closing(Ledger(loaded.jobs)) as ledger:
+        with busy("reading the folder"):
+            files = files_below(loaded, folder, metadata, voice)
+        notes = notes_on(table, files)
+        for note in notes:
+            voice(f"{metadata}: {note}")
+        publish = partial(publish_records, celery_app)
+        with Adder(loaded, ledger, publish, partial(stored, loaded), table=table, zone=zone, dry=dry) as adder:
+            if watch:
+                watched(loaded, ledger, adder, folder, metadata, interval, voice, zone, as_json)
+                return
+            ledger.check_server()
+            with Steps() as steps:
+                added = adder.add(
+                    files,
+                    partial(steps, "looking at files" if dry else "adding files"),
+                    voice.left_out,
+                    lambda: room(ledger, loaded.monitor.high_water, voice, threading.Event()),
+                )
+        if not added.pictures:
+            raise UsageError(f"{folder} holds no pictures that can be read")
+        expected = estimate(ledger, loaded.triton, len(added.new) if dry else 0)
+        shown = shown_object(folder, added, notes, zone, dry, expected)
+        if not as_json:
+            tell(added, zone, dry, expected)
+        if until_landed and not dry:
+            landing = Landing(ledger, added.new)
+            watch_landing(landing, threading.Event(), told=voice)
+            shown["landed"] = dict(landing.states)
+            if not as_json:
+                say(", ".join(f"{count} {state}" for state, count in landing.states.items()) or "nothing was new")
+    if as_json:
+        print_json(shown)
+
+
+def tell(added: Added, zone: tzinfo | None, dry: bool, expected: Estimate) -> None:
+    """The lines of ``add``."""
+    say(added_text(added, dry))
+    if added.new:
+        say(times_text(added.times, zone))
+    if dry:
+        say(expected.text())
+        say("dry run: nothing was added")
+    elif added.new:
+        say("on their way: `python main.py top` shows them landing, `python main.py search` finds them")
+
+
+def watched(
+    loaded: Settings,
+    ledger: Ledger,
+    adder: Adder,
+    folder: Path,
+    metadata: Path | None,
+    interval: float,
+    voice: Voice,
+    zone: tzinfo | None,
+    as_json: bool,
+) -> None:
+    """Take in what comes to the folder, complete files only, until a signal; what is away for a while is waited for."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    voice(f"watching {folder} (Ctrl-C ends it)")
+    total = Counter[str]()
+    for added in rounds(loaded, ledger, adder, folder, metadata, interval, voice, ended):
+        total.update(new=len(added.new), known=added.known, left_out=len(added.left_out))
+        if as_json:
+            click.echo(json.dumps({"folder": str(folder), **added.to_json()}, ensure_ascii=False))
+            continue
+        say(added_text(added, dry=False))
+        if added.new:
+            say(times_text(added.times, zone))
+    voice(f"stopping: {total['new']} added, {total['known']} known already, {total['left_out']} left out")
+
+
+def rounds(
+    loaded: Settings,
+    ledger: Ledger,
+    adder: Adder,
+    folder: Path,
+    metadata: Path | None,
+    interval: float,
+    voice: Voice,
+    ended: threading.Event,
+) -> Iterator[Added]:
+    """Each look that found something to tell of."""
+    from sources.own_watch import Settling
+
+    settling, problem = Settling(), ""
+    table_read = stamp(metadata)
+    while not ended.is_set():
+        try:
+            if (now := stamp(metadata)) != table_read and metadata is not None:
+                adder.table, table_read = reread(metadata, adder.table, voice), now
+            due = settling.due(files_below(loaded, folder, metadata, lambda _line: None))
+            added = taken_in(loaded, ledger, adder, due, settling, voice, ended)
+            if problem:
+                voice("going on")
+            problem = ""
+            if added is not None:
+                yield added
+        except (PartUnavailable, UsageError) as error:  # the broker or the folder is away: it may come back
+            if str(error) != problem:
+                voice(f"waiting: {error}")
+            problem = str(error)
+        ended.wait(interval)
+
+
+def taken_in(
+    loaded: Settings,
+    ledger: Ledger,
+    adder: Adder,
+    due: Sequence[FolderFile],
+    settling: Any,
+    voice: Voice,
+    ended: threading.Event,
+) -> Added | None:
+    """Take in what is complete; None where there is nothing to tell. What looks cut off may be still coming."""
+    from job_system.adding import BATCH, Added
+
+    whole = Added()
+    for start in range(0, len(due), BATCH):
+        if ended.is_set():
+            break
+        some = due[start : start + BATCH]
+        added = adder.add(some, before=lambda: room(ledger, loaded.monitor.high_water, voice, ended))
+        coming = [left for left in added.left_out if is_coming(left, settling)]
+        later = {left.file for left in coming}
+        settling.done(file for file in some if file not in later)
+        added.left_out = [left for left in added.left_out if left.file not in later]
+        added.files -= len(later)
+        added.size -= sum(file.size for file in later)
+        for left in added.left_out:
+            voice.left_out(left)
+        whole.join(added)
+    return whole if whole.files else None
+
+
+def is_coming(left: LeftOut, settling: Any) -> bool:
+    """Whether a file that is left out is to be looked at again, because somebody may still be writing it."""
+    cut = left.cause in ("image_truncated", "image_empty", "not_an_image")
+    return left.cause == "changing" or (cut and settling.may_be_coming(left.file))
+
+
+def stamp(path: Path | None) -> float | None:
+    """When a file was changed; None where there is none."""
+    try:
+        return path.stat().st_mtime if path is not None else None
+    except OSError:
+        return None
+
+
+def reread(metadata: Path, before: Table, voice: Voice) -> Table:
+    """The table as it is now; the one before while it cannot be read, as it may be being written."""
+    from sources.own_folder import read_table
+
+    try:
+        table = read_table(metadata)
+    except UsageError as error:
+        voice(f"{error}; what it said before counts")
+        return before
+    voice(f"{metadata}: read again")
+    for note in table.notes:
+        voice(f"{metadata}: {note}")
+    return table
+
+
+COMMANDS = (add,)

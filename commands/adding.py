@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
@@ -136,7 +138,8 @@ def times_text(times: Counter[str], zone: tzinfo | None) -> str:
 
 def added_text(added: Added, dry: bool) -> str:
     """What became of the files, one line."""
-    parts = [f"{len(added.new)} new ({shown_bytes(added.new_size)})", f"{added.known} known already"]
+    dead = f" ({added.dead} of them dead: `python main.py dlq list`)" if added.dead else ""
+    parts = [f"{len(added.new)} new ({shown_bytes(added.new_size)})", f"{added.known} known already{dead}"]
     parts += [f"{added.twice} twice in the folder"] if added.twice else []
     parts += [f"{added.denied} of nodes in UNALLOWED_NODES"] if added.denied else []
     parts += [f"{len(added.left_out)} left out"]
@@ -195,8 +198,10 @@ def add(
     from job_system.adding import Adder
     from job_system.publish import publish_records
     from ledger import Ledger
+    from sources.own import FOLDER
     from sources.own_folder import NO_TABLE, read_table
 
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, which say nothing then
     loaded = configuration.require(configuration.load().settings, "redis")
     table = read_table(metadata) if metadata is not None else NO_TABLE
     voice = Voice(as_json)
@@ -208,10 +213,10 @@ def add(
             voice(f"{metadata}: {note}")
         publish = partial(publish_records, celery_app)
         with Adder(loaded, ledger, publish, partial(stored, loaded), table=table, zone=zone, dry=dry) as adder:
+            ledger.check_server()
             if watch:
                 watched(loaded, ledger, adder, folder, metadata, interval, voice, zone, as_json)
                 return
-            ledger.check_server()
             with Steps() as steps:
                 added = adder.add(
                     files,
@@ -222,9 +227,10 @@ def add(
         if not added.pictures:
             raise UsageError(f"{folder} holds no pictures that can be read")
         expected = estimate(ledger, loaded.triton, len(added.new) if dry else 0)
-        shown = shown_object(folder, added, notes, zone, dry, expected)
+        kept = loaded.paths.data / FOLDER
+        shown = {**shown_object(folder, added, notes, zone, dry, expected), "free_bytes": free_bytes(kept)}
         if not as_json:
-            tell(added, zone, dry, expected)
+            tell(added, zone, dry, expected, kept)
         if until_landed and not dry:
             landing = Landing(ledger, added.new)
             watch_landing(landing, threading.Event(), told=voice)
@@ -235,13 +241,20 @@ def add(
         print_json(shown)
 
 
-def tell(added: Added, zone: tzinfo | None, dry: bool, expected: Estimate) -> None:
+def free_bytes(folder: Path) -> int:
+    """The room on the disk that the folder is on, or will be."""
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    return shutil.disk_usage(there).free
+
+
+def tell(added: Added, zone: tzinfo | None, dry: bool, expected: Estimate, kept: Path) -> None:
     """The lines of ``add``."""
     say(added_text(added, dry))
     if added.new:
         say(times_text(added.times, zone))
     if dry:
         say(expected.text())
+        say(f"copies would go to {kept}, where {shown_bytes(free_bytes(kept))} are free")
         say("dry run: nothing was added")
     elif added.new:
         say("on their way: `python main.py top` shows them landing, `python main.py search` finds them")

@@ -53,8 +53,8 @@ class LeftOut:
 
 @dataclass
 class Added:
-    """What became of files: ``new`` images, those that were ``known``, other files of the same content (``twice``),
-    those of nodes that are not allowed (``denied``), and what was left out.
+    """What became of files: ``new`` images, those that were ``known`` (of which some are ``dead``), other files of the
+    same content (``twice``), those of nodes that are not allowed (``denied``), and what was left out.
 
     ``size`` is the bytes of all looked at, ``new_size`` those of the new; ``times`` counts where the new ones' times
     came from.
@@ -65,6 +65,7 @@ class Added:
     new: list[str] = field(default_factory=list)
     new_size: int = 0
     known: int = 0
+    dead: int = 0
     twice: int = 0
     denied: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Added:
         self.new += other.new
         self.new_size += other.new_size
         self.known += other.known
+        self.dead += other.dead
         self.twice += other.twice
         self.denied += other.denied
         self.left_out += other.left_out
@@ -96,6 +98,7 @@ class Added:
             "new": len(self.new),
             "new_bytes": self.new_size,
             "known": self.known,
+            "dead": self.dead,
             "twice": self.twice,
             "denied": self.denied,
             "left_out": [left.to_json() for left in self.left_out],
@@ -197,6 +200,7 @@ class Adder:
                 added.twice += 1
             elif isinstance(one, str):
                 added.known += 1
+                added.dead += standings[own_id(digest)].state == "dead"
             else:
                 looked.append(one)
             here.add(digest)
@@ -204,7 +208,8 @@ class Adder:
 
     def _take_in(self, looked: Sequence[_Looked], added: Added) -> None:
         """Tell ledger and queue of what they do not know."""
-        known = self._known_ids(looked)
+        standings = self._ledger.standings([one.record.id for one in looked])
+        known = {*standings, *self._forgotten([one for one in looked if one.record.id not in standings])}
         denied = [one for one in looked if one.denied]
         new = [one for one in looked if not one.denied and one.record.id not in known]
         queued = {one.record.id for one in new}
@@ -219,18 +224,17 @@ class Adder:
             queued = {record.id for record in fresh}
         added.denied += len(denied)
         added.known += len(looked) - len(denied) - len(queued)
+        added.dead += sum(standing.state == "dead" for standing in standings.values())
         for one in new:
             if one.record.id in queued:
                 added.new.append(one.record.id)
                 added.new_size += one.file.size
                 added.times[one.time_from] += 1
 
-    def _known_ids(self, looked: Sequence[_Looked]) -> set[str]:
-        """Those that the ledger knows, and those that it forgot, as it does after some weeks, but the store has."""
-        known = set(self._ledger.standings([one.record.id for one in looked]))
-        unknown = [one for one in looked if one.record.id not in known]
+    def _forgotten(self, unknown: Sequence[_Looked]) -> Collection[str]:
+        """Those that the ledger knew once and has forgotten, as it does after some weeks: the store has them."""
         told_once = [one.record.id for one in unknown if self._files.describes(one.digest)]
-        return known | set(self._present(told_once)) if told_once else known
+        return self._present(told_once) if told_once else ()
 
     def _look(self, file: FolderFile) -> _Looked | LeftOut:
         """Read a file, check that it is a whole picture, find out when and where it was taken, and keep it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from errors import PartUnavailable, PermanentError, WeavloaderError
+from ledger import images
 from records import (
     AuditCounts,
     Caption,
@@ -54,6 +56,25 @@ def test_times_with_fewer_digits_zones_and_before_1970(text: str, ns: int) -> No
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_timestamp(text)
+
+
+def test_a_record_may_tell_its_own_place() -> None:
+    told = dataclasses.replace(RECORD, latitude=41.5, longitude=-87, project="flowers")
+    message = json.loads(json.dumps(told.to_message()))
+    assert ImageRecord.from_message(message) == told
+    assert {"latitude", "longitude", "project"}.isdisjoint(RECORD.to_message())
+    assert images.unpack(told.id, images.pack(told)) == told
+    assert images.unpack(RECORD.id, images.pack(RECORD)) == RECORD
+    assert len(json.loads(images.pack(RECORD))) == len(json.loads(images.pack(told))) - 3
+    at_null = dataclasses.replace(RECORD, latitude=0.0, longitude=0.0)
+    assert images.unpack(RECORD.id, images.pack(at_null)) == ImageRecord.from_message(at_null.to_message()) == at_null
+
+
+@pytest.mark.parametrize("change", [{"latitude": "41"}, {"longitude": True}, {"project": 1}, {"project": None}])
+def test_a_place_of_a_wrong_type_is_a_bad_record(change: dict[str, object]) -> None:
+    with pytest.raises(PermanentError, match="which is not") as raised:
+        ImageRecord.from_message(RECORD.to_message() | change)
+    assert raised.value.cause == "bad_record"
 
 
 def test_an_image_has_the_same_id_for_ever() -> None:

@@ -27,6 +27,7 @@ from sources.own import OwnFiles, own_id
 from sources.own_folder import NO_TABLE, FolderFile, Table, read_folder, read_table
 from tests.inference.pictures import corners, encoded, noise
 from tests.inference.test_exif import CHICAGO, OFFSET, ORIGINAL, exif
+from tests.ledger.samples import make_letter
 
 ZONE = ZoneInfo("Europe/Berlin")
 
@@ -229,6 +230,16 @@ class TestOnce:
             land(bench.ledger, record)
         assert bench.add().known == 3
         assert bench.ledger.audit().landed == 3
+
+    def test_what_is_dead_is_known_and_said_to_be_dead(self, bench: Bench) -> None:
+        bench.add()
+        lease = bench.ledger.lease(bench.published[0])
+        assert isinstance(lease, Lease)
+        assert bench.ledger.bury(lease, make_letter(bench.published[0]))
+        for _ in range(2):
+            again = bench.add()
+            assert (again.known, again.dead) == (3, 1)
+            (bench.files.folder / "known.sqlite3").unlink(missing_ok=True)
 
     def test_what_the_ledger_forgot_is_known_by_the_store(self, bench: Bench) -> None:
         bench.add()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from weaviate.classes.init import Auth
 from client import WeaviateStore
 from job_system.deep_audit import DeepAudit, Findings
 from ledger import Lease, Ledger
-from records import ImageRecord, SourceAddress
+from records import OWN, ImageRecord, Page, Place, SourceAddress, format_timestamp
 from settings import Jobs, Monitor, Settings, Weaviate
-from sources import Poller
+from sources import OwnFiles, Poller
+from sources.own import ADDRESS, own_id, own_url
 from tests.fixtures.sage import LocalSage
 from tests.store.images import image
 
@@ -237,3 +240,73 @@ async def test_how_far_it_is_is_told(bench: Bench) -> None:
     audit._report = lambda step, done, total: steps.append(step)
     await audit.run()
     assert list(dict.fromkeys(steps)) == ["looking up what landed", "searching for stored images", "reading sage"]
+
+
+class TestOwn:
+    """A person's own pictures are listed by their files, for as long as those are kept."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> OwnFiles:
+        return OwnFiles(tmp_path)
+
+    def kept(self, bench: Bench, files: OwnFiles, *numbers: int) -> list[ImageRecord]:
+        made = []
+        for number in numbers:
+            digest = hashlib.sha256(bytes([number])).hexdigest()
+            ns = bench.now - number * HOUR_NS
+            when = format_timestamp(ns)
+            record = ImageRecord(
+                own_id(digest), OWN, own_url("http://x", digest), when, ns, latitude=1.5, longitude=2.5
+            )
+            files.keep(digest, bytes([number]))
+            files.describe(digest, record)
+            made.append(record)
+        return made
+
+    def audit(self, bench: Bench, files: OwnFiles, **settings: Any) -> DeepAudit:
+        async def poll(source: SourceAddress, start_ns: int) -> Page:
+            assert source is ADDRESS
+            return files.page(start_ns)
+
+        audit = bench.audit(ADDRESS, **settings)
+        audit._poll = poll
+        return audit
+
+    async def test_what_was_kept_and_never_told_to_the_ledger_is_queued(self, bench: Bench, files: OwnFiles) -> None:
+        landed, told, untold = self.kept(bench, files, 1, 2, 3)
+        await bench.land(landed)
+        bench.ledger.record([told])
+        audit = self.audit(bench, files)
+        found = await audit.run()
+        assert (found.never_seen, found.unread) == ([untold.id], {})
+        assert (await audit.repair(bench.published.extend)).queued == (untold.id,)
+        assert bench.published == [untold]
+
+    async def test_what_is_gone_from_the_store_comes_back_with_its_place(self, bench: Bench, files: OwnFiles) -> None:
+        (record,) = self.kept(bench, files, 1)
+        await bench.land(record)
+        bench.delete(record)
+        audit = self.audit(bench, files)
+        assert (await audit.run()).missing == [record.id]
+        await audit.repair(bench.published.extend)
+        assert bench.published == [record]
+
+    async def test_what_the_ledger_has_forgotten_is_not_lost_while_the_store_has_it(
+        self, bench: Bench, files: OwnFiles
+    ) -> None:
+        stored, gone = self.kept(bench, files, 1, 2)
+        await bench.land(stored, gone)
+        bench.delete(gone)
+        for _ in bench.ledger.forget_finished(-2):
+            pass
+        found = await self.audit(bench, files, finished_days=1e-9).run()
+        assert (found.never_seen, found.unknown_to_ledger) == ([gone.id], [])
+
+    async def test_an_object_tells_the_place_that_its_picture_told(self, bench: Bench, files: OwnFiles) -> None:
+        (record,) = self.kept(bench, files, 1)
+        record = dataclasses.replace(record, project="flowers")
+        lease = bench.ledger.lease(record)
+        assert isinstance(lease, Lease)
+        place = Place(record.latitude, record.longitude, record.project)
+        await bench.store.land(dataclasses.replace(image(1, place=place), record=record))
+        assert await bench.store.records([record.id]) == {record.id: record}

@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
@@ -201,7 +200,6 @@ def add(
     from sources.own import FOLDER
     from sources.own_folder import NO_TABLE, read_table
 
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, which say nothing then
     loaded = configuration.require(configuration.load().settings, "redis")
     table = read_table(metadata) if metadata is not None else NO_TABLE
     voice = Voice(as_json)

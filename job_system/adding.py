@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 from errors import PermanentError
-from inference.exif import Exif, nanoseconds, read_exif
-from inference.images import prepare
+from inference.checking import Checker
+from inference.exif import Exif, nanoseconds
 from ledger import Ledger
 from records import MOST_NS, OWN, ImageRecord, SkippedRecord, format_timestamp
 from settings import Settings
@@ -116,7 +117,8 @@ class _Looked:
 
 
 class Adder:
-    """Takes files in. With ``dry`` it only finds out what it would do. Threads of its own read and check the files.
+    """Takes files in. With ``dry`` it only finds out what it would do. Threads of its own read the files, each with a
+    process that checks them.
 
     ``zone`` is that of times without one (None: this machine's); ``present`` is asked for what the ledger may have
     forgotten by now.
@@ -141,6 +143,9 @@ class Adder:
         self._denied = frozenset(node.casefold() for node in settings.sage.unallowed_nodes)
         self._address = settings.web.address
         self._threads = ThreadPoolExecutor(settings.jobs.prepare_threads, thread_name_prefix="add")
+        self._checkers = SimpleQueue[Checker]()
+        for _ in range(settings.jobs.prepare_threads):
+            self._checkers.put(Checker(settings.fetch))
 
     def __enter__(self) -> Self:
         if not self._dry:
@@ -150,8 +155,10 @@ class Adder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the threads."""
+        """End the threads, and the processes that checked for them."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        while not self._checkers.empty():
+            self._checkers.get().close()
 
     def add(
         self,
@@ -254,14 +261,14 @@ class Adder:
         if (after.st_size, after.st_mtime_ns) != (file.size, file.modified_ns) or len(data) != file.size:
             return LeftOut(file, "changing", "it changes while it is read: add the folder again when it is complete")
         digest = hashlib.sha256(data).hexdigest()
+        checker = self._checkers.get()
         try:
-            if not self._files.holds(digest):
-                prepare(data, fetch)
+            exif = checker.check(data)
         except PermanentError as error:
             return LeftOut(file, error.cause, str(error))
-        except MemoryError:
-            return LeftOut(file, "image_too_large", "it does not fit into memory")
-        record, time_from = self._record(file, digest, read_exif(data))
+        finally:
+            self._checkers.put(checker)
+        record, time_from = self._record(file, digest, exif)
         denied = record.node.casefold() in self._denied
         if not self._dry and not denied:
             self._files.keep(digest, data)

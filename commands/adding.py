@@ -6,13 +6,16 @@ import asyncio
 import json
 import shutil
 import signal
+import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -23,16 +26,19 @@ from commands.estimating import Estimate, estimate, shown_bytes
 from commands.progress import Steps, busy
 from commands.replaying import Landing, watch_landing
 from commands.shown import plain, print_json, say
-from errors import PartUnavailable, UsageError, WeavloaderError
+from errors import ConfigurationError, UsageError, WeavloaderError
 from settings import Settings
 
 if TYPE_CHECKING:
     from job_system.adding import Added, Adder, LeftOut
     from ledger import Ledger
     from sources.own_folder import FolderFile, Table
+    from sources.own_watch import Settling
 
 #: Seconds between looks whether there is room for more in the queue.
 ROOM_SECONDS = 2.0
+#: Seconds within which a signal is noticed.
+NOTICE_SECONDS = 0.1
 #: Lines on files that are left out, of one kind; the rest is counted.
 MOST_LINES = 100
 
@@ -56,14 +62,22 @@ class Zone(click.ParamType[tzinfo]):
             self.fail(f"{value!r} is neither a zone like Europe/Berlin nor an offset like +02:00", param, ctx)
 
 
-def files_below(loaded: Settings, folder: Path, metadata: Path | None, tell: Callable[[str], None]) -> list[FolderFile]:
-    """The files of the folder but for its metadata table. Raises ``UsageError`` when it cannot be read."""
+def files_below(loaded: Settings, folder: Path, metadata: Path | None) -> tuple[list[FolderFile], list[LeftOut]]:
+    """The files of the folder but for its metadata table, and what cannot be looked at.
+
+    Raises ``UsageError`` when the folder itself cannot be read.
+    """
+    from job_system.adding import LeftOut
     from sources.own import FOLDER
     from sources.own_folder import read_folder
 
+    unseen: list[LeftOut] = []
+    found = read_folder(
+        folder, loaded.paths.data / FOLDER, lambda name, why: unseen.append(LeftOut(name, "unreadable", why))
+    )
     table = metadata.resolve() if metadata is not None else None
-    found = read_folder(folder, loaded.paths.data / FOLDER, tell)
-    return [file for file in found if table is None or file.path.resolve() != table]
+    files = [file for file in found if table is None or file.path.name != table.name or file.path.resolve() != table]
+    return files, unseen
 
 
 def stored(loaded: Settings, ids: Sequence[str]) -> Collection[str]:
@@ -85,6 +99,31 @@ def stored(loaded: Settings, ids: Sequence[str]) -> Collection[str]:
         return ()
 
 
+class Ended:
+    """Whether a signal has asked to end. (An ``Event`` must not be set in a handler: it may hold the event's lock.)"""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def listen(self) -> None:
+        """End at Ctrl-C and SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it has."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long, or until it has."""
+        deadline = time.monotonic() + seconds
+        while not self._is_set and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, NOTICE_SECONDS))
+
+
 class Voice:
     """What is told while files are taken in: on standard error where standard output is for programs."""
 
@@ -103,12 +142,12 @@ class Voice:
         """A file that is left out, by name."""
         self._lines[left.cause] += 1
         if self._lines[left.cause] <= MOST_LINES:
-            self(f"left out: {left.file.name}: {left.why}")
+            self(f"left out: {left.name}: {left.why}")
         elif self._lines[left.cause] == MOST_LINES + 1:
             self(f"left out: more of the cause {left.cause} (--json lists all)")
 
 
-def room(ledger: Ledger, high_water: int, voice: Voice, ended: threading.Event) -> None:
+def room(ledger: Ledger, high_water: int, voice: Voice, ended: Ended) -> None:
     """Wait until the queue has room for more: sources wait for the same mark."""
     told = False
     while high_water and not ended.is_set() and (pending := ledger.audit().pending) >= high_water:
@@ -205,7 +244,7 @@ def add(
     voice = Voice(as_json)
     with closing(Ledger(loaded.jobs)) as ledger:
         with busy("reading the folder"):
-            files = files_below(loaded, folder, metadata, voice)
+            files, unseen = files_below(loaded, folder, metadata)
         notes = notes_on(table, files)
         for note in notes:
             voice(f"{metadata}: {note}")
@@ -213,15 +252,18 @@ def add(
         with Adder(loaded, ledger, publish, partial(stored, loaded), table=table, zone=zone, dry=dry) as adder:
             ledger.check_server()
             if watch:
-                watched(loaded, ledger, adder, folder, metadata, interval, voice, zone, as_json)
+                watched(Watching(loaded, ledger, adder, folder, metadata, voice), interval, zone, as_json)
                 return
+            for left in unseen:
+                voice.left_out(left)
             with Steps() as steps:
                 added = adder.add(
                     files,
                     partial(steps, "looking at files" if dry else "adding files"),
                     voice.left_out,
-                    lambda: room(ledger, loaded.monitor.high_water, voice, threading.Event()),
+                    lambda: room(ledger, loaded.monitor.high_water, voice, Ended()),
                 )
+        added.left_out += unseen
         if not added.pictures:
             raise UsageError(f"{folder} holds no pictures that can be read")
         expected = estimate(ledger, loaded.triton, len(added.new) if dry else 0)
@@ -258,101 +300,115 @@ def tell(added: Added, zone: tzinfo | None, dry: bool, expected: Estimate, kept:
         say("on their way: `python main.py top` shows them landing, `python main.py search` finds them")
 
 
-def watched(
-    loaded: Settings,
-    ledger: Ledger,
-    adder: Adder,
-    folder: Path,
-    metadata: Path | None,
-    interval: float,
-    voice: Voice,
-    zone: tzinfo | None,
-    as_json: bool,
-) -> None:
+def watched(watching: Watching, interval: float, zone: tzinfo | None, as_json: bool) -> None:
     """Take in what comes to the folder, complete files only, until a signal; what is away for a while is waited for."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    voice(f"watching {folder} (Ctrl-C ends it)")
-    total = Counter[str]()
-    for added in rounds(loaded, ledger, adder, folder, metadata, interval, voice, ended):
-        total.update(new=len(added.new), known=added.known, left_out=len(added.left_out))
-        if as_json:
-            click.echo(json.dumps({"folder": str(folder), **added.to_json()}, ensure_ascii=False))
-            continue
-        say(added_text(added, dry=False))
-        if added.new:
-            say(times_text(added.times, zone))
+    voice, total = watching.voice, Counter[str]()
+    watching.ended.listen()
+    voice(f"watching {watching.folder} (Ctrl-C ends it)")
+    while not watching.ended.is_set():
+        added = watching.look()
+        if added is not None:
+            total.update(new=len(added.new), known=added.known, left_out=len(added.left_out))
+            if as_json:
+                click.echo(json.dumps({"folder": str(watching.folder), **added.to_json()}, ensure_ascii=False))
+                sys.stdout.flush()
+            else:
+                say(added_text(added, dry=False))
+                if added.new:
+                    say(times_text(added.times, zone))
+        watching.ended.wait(interval)
     voice(f"stopping: {total['new']} added, {total['known']} known already, {total['left_out']} left out")
 
 
-def rounds(
-    loaded: Settings,
-    ledger: Ledger,
-    adder: Adder,
-    folder: Path,
-    metadata: Path | None,
-    interval: float,
-    voice: Voice,
-    ended: threading.Event,
-) -> Iterator[Added]:
-    """Each look that found something to tell of."""
-    from sources.own_watch import Settling
+class Watching:
+    """A folder that is looked at again and again."""
 
-    settling, problem = Settling(), ""
-    table_read = stamp(metadata)
-    while not ended.is_set():
+    def __init__(
+        self, loaded: Settings, ledger: Ledger, adder: Adder, folder: Path, metadata: Path | None, voice: Voice
+    ) -> None:
+        from sources.own_watch import Settling
+
+        self.folder, self.voice, self.ended = folder, voice, Ended()
+        self._loaded, self._ledger, self._adder = loaded, ledger, adder
+        self._metadata, self._table_read = metadata, stamp(metadata)
+        self._settling = Settling()
+        self._problem = ""
+        self._told: set[str] = set()
+
+    def look(self) -> Added | None:
+        """Take in what is complete by now; None where there is nothing to tell.
+
+        What is away, be it the broker, the folder or room on the disk, is told once and tried again at the next look.
+        Raises ``ConfigurationError``.
+        """
+        from job_system.adding import Added
+
+        added = Added()
         try:
-            if (now := stamp(metadata)) != table_read and metadata is not None:
-                adder.table, table_read = reread(metadata, adder.table, voice), now
-            due = settling.due(files_below(loaded, folder, metadata, lambda _line: None))
-            added = taken_in(loaded, ledger, adder, due, settling, voice, ended)
-            if problem:
-                voice("going on")
-            problem = ""
-            if added is not None:
-                yield added
-        except (PartUnavailable, UsageError) as error:  # the broker or the folder is away: it may come back
-            if str(error) != problem:
-                voice(f"waiting: {error}")
-            problem = str(error)
-        ended.wait(interval)
+            self._read_table()
+            files, unseen = files_below(self._loaded, self.folder, self._metadata)
+            for left in unseen:
+                if left.name not in self._told:
+                    self._told.add(left.name)
+                    self.voice.left_out(left)
+                    added.left_out.append(left)
+            self._take_in(self._settling.due(files), added)
+        except ConfigurationError:
+            raise
+        except WeavloaderError as error:
+            if str(error) != self._problem:
+                self.voice(f"waiting: {error}")
+            self._problem = str(error)
+        else:
+            if self._problem:
+                self.voice("going on")
+            self._problem = ""
+        return added if added.files or added.left_out else None
+
+    def _take_in(self, due: Sequence[FolderFile], whole: Added) -> None:
+        """Take in files that have come to rest. What is cut off may be still coming, and is left for a later look."""
+        from job_system.adding import BATCH
+
+        high_water = self._loaded.monitor.high_water
+        with Steps() as steps:
+            for start in range(0, len(due), BATCH):
+                if self.ended.is_set():
+                    return
+                some = due[start : start + BATCH]
+                added = self._adder.add(some, before=lambda: room(self._ledger, high_water, self.voice, self.ended))
+                later = {left.file for left in added.left_out if is_coming(left, self._settling)}
+                self._settling.done(file for file in some if file not in later)
+                added.left_out = [left for left in added.left_out if left.file not in later]
+                added.files -= len(later)
+                added.size -= sum(file.size for file in later if file is not None)
+                for left in added.left_out:
+                    self.voice.left_out(left)
+                whole.join(added)
+                steps("adding files", start + len(some), len(due))
+
+    def _read_table(self) -> None:
+        """Read the table again when it has changed; the one before counts while it cannot be read."""
+        from sources.own_folder import read_table
+
+        now = stamp(self._metadata)
+        if now == self._table_read or self._metadata is None:
+            return
+        self._table_read = now
+        try:
+            table = read_table(self._metadata)
+        except UsageError as error:
+            self.voice(f"{error}; what it said before counts")
+            return
+        self._adder.table = table
+        self.voice(f"{self._metadata}: read again")
+        for note in table.notes:
+            self.voice(f"{self._metadata}: {note}")
 
 
-def taken_in(
-    loaded: Settings,
-    ledger: Ledger,
-    adder: Adder,
-    due: Sequence[FolderFile],
-    settling: Any,
-    voice: Voice,
-    ended: threading.Event,
-) -> Added | None:
-    """Take in what is complete; None where there is nothing to tell. What looks cut off may be still coming."""
-    from job_system.adding import BATCH, Added
-
-    whole = Added()
-    for start in range(0, len(due), BATCH):
-        if ended.is_set():
-            break
-        some = due[start : start + BATCH]
-        added = adder.add(some, before=lambda: room(ledger, loaded.monitor.high_water, voice, ended))
-        coming = [left for left in added.left_out if is_coming(left, settling)]
-        later = {left.file for left in coming}
-        settling.done(file for file in some if file not in later)
-        added.left_out = [left for left in added.left_out if left.file not in later]
-        added.files -= len(later)
-        added.size -= sum(file.size for file in later)
-        for left in added.left_out:
-            voice.left_out(left)
-        whole.join(added)
-    return whole if whole.files else None
-
-
-def is_coming(left: LeftOut, settling: Any) -> bool:
+def is_coming(left: LeftOut, settling: Settling) -> bool:
     """Whether a file that is left out is to be looked at again, because somebody may still be writing it."""
     cut = left.cause in ("image_truncated", "image_empty", "not_an_image")
-    return left.cause == "changing" or (cut and settling.may_be_coming(left.file))
+    return left.cause == "changing" or (cut and left.file is not None and settling.may_be_coming(left.file))
 
 
 def stamp(path: Path | None) -> float | None:
@@ -361,21 +417,6 @@ def stamp(path: Path | None) -> float | None:
         return path.stat().st_mtime if path is not None else None
     except OSError:
         return None
-
-
-def reread(metadata: Path, before: Table, voice: Voice) -> Table:
-    """The table as it is now; the one before while it cannot be read, as it may be being written."""
-    from sources.own_folder import read_table
-
-    try:
-        table = read_table(metadata)
-    except UsageError as error:
-        voice(f"{error}; what it said before counts")
-        return before
-    voice(f"{metadata}: read again")
-    for note in table.notes:
-        voice(f"{metadata}: {note}")
-    return table
 
 
 COMMANDS = (add,)

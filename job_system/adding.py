@@ -41,15 +41,18 @@ Present = Callable[[Sequence[str]], Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that does not become an image, and why: the cause in one word, as dead letters have it."""
+    """A file that does not become an image, and why: the cause in one word, as dead letters have it. ``file`` is None
+    where it could not even be looked at.
+    """
 
-    file: FolderFile
+    name: str
     cause: str
     why: str
+    file: FolderFile | None = None
 
     def to_json(self) -> dict[str, str]:
         """An item of ``left_out`` in ``add --json``."""
-        return {"file": self.file.name, "cause": self.cause, "why": self.why}
+        return {"file": self.name, "cause": self.cause, "why": self.why}
 
 
 @dataclass
@@ -245,27 +248,29 @@ class Adder:
 
     def _look(self, file: FolderFile) -> _Looked | LeftOut:
         """Read a file, check that it is a whole picture, find out when and where it was taken, and keep it."""
+
+        def left_out(cause: str, why: str) -> LeftOut:
+            return LeftOut(file.name, cause, why, file)
+
         if file.is_unfinished:
-            return LeftOut(file, "unfinished", "its name says that it is not complete yet")
-        fetch = self._settings.fetch
-        if file.size > fetch.max_bytes:
-            return LeftOut(
-                file, "image_too_large", f"it has more than {fetch.max_bytes} bytes (WEAVLOADER_MAX_IMAGE_BYTES)"
-            )
+            return left_out("unfinished", "its name says that it is not complete yet")
+        most = self._settings.fetch.max_bytes
+        if file.size > most:
+            return left_out("image_too_large", f"it has more than {most} bytes (WEAVLOADER_MAX_IMAGE_BYTES)")
         try:
             with file.path.open("rb") as opened:
-                data = opened.read(fetch.max_bytes + 1)
+                data = opened.read(most + 1)
             after = file.path.stat()
         except OSError as error:
-            return LeftOut(file, "unreadable", f"it cannot be read ({(error.strerror or 'error').lower()})")
+            return left_out("unreadable", f"it cannot be read ({(error.strerror or 'error').lower()})")
         if (after.st_size, after.st_mtime_ns) != (file.size, file.modified_ns) or len(data) != file.size:
-            return LeftOut(file, "changing", "it changes while it is read: add the folder again when it is complete")
+            return left_out("changing", "it changes while it is read: add the folder again when it is complete")
         digest = hashlib.sha256(data).hexdigest()
         checker = self._checkers.get()
         try:
             exif = checker.check(data)
         except PermanentError as error:
-            return LeftOut(file, error.cause, str(error))
+            return left_out(error.cause, str(error))
         finally:
             self._checkers.put(checker)
         record, time_from = self._record(file, digest, exif)

@@ -23,7 +23,8 @@ LARGEST_TABLE = 256 << 20
 #: Names under which browsers and copying programs write what is not complete yet.
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp")
 
-Report = Callable[[str], None]
+#: Is told the name of what cannot be looked at, and why.
+Report = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def read_folder(folder: Path, without: Path, tell: Report) -> Iterator[FolderFil
     left_out, own_name = without.resolve(), shown_name(folder.resolve().name)
 
     def failed(error: OSError) -> None:
-        tell(f"{shown_name(error.filename)} cannot be read ({(error.strerror or 'error').lower()})")
+        name = shown_name(os.path.relpath(error.filename, folder))
+        tell(name, f"it cannot be read ({(error.strerror or 'error').lower()})")
 
     for top, folders, names in os.walk(folder, onerror=failed):
         folders[:] = sorted(

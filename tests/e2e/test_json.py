@@ -24,6 +24,7 @@ SERVING = {
 }
 #: What a command needs beside ``--json``. Each letter is used once.
 WORDS = {
+    "add": ("{photos}", "--dry-run"),
     "search": ("a cat",),
     "similar": ("{picture}",),
     "top": ("--once",),
@@ -71,7 +72,7 @@ def letters(house: House) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("name", LISTING)
 def test_standard_output_is_one_json_object(house: House, letters: list[str], photos: Path, name: str) -> None:
-    words = [word.format(*letters, picture=photos / "coffee.png") for word in WORDS.get(name, ())]
+    words = [word.format(*letters, picture=photos / "coffee.png", photos=photos) for word in WORDS.get(name, ())]
     done = house.run(*name.split(), *words, "--json", timeout=120)
     assert isinstance(json.loads(done.stdout), dict), done.stderr
     assert done.returncode in (0, 1, 3), done.stderr

@@ -48,7 +48,7 @@ class Bench:
         return own_id(hashlib.sha256(data).hexdigest())
 
     def found(self) -> list[FolderFile]:
-        return list(read_folder(self.folder, self.files.folder, lambda _line: None))
+        return list(read_folder(self.folder, self.files.folder, lambda _name, _why: None))
 
     def adder(self, publish: Callable[[Sequence[ImageRecord]], None] | None = None, **options: Any) -> Adder:
         made = Adder(
@@ -339,9 +339,9 @@ class TestLeftOut:
         bench.put("icon.ico", encoded(corners(), "ICO"))
         bench.put("coming.jpg.part", good)
         told: list[str] = []
-        added = bench.adder().add(bench.found(), tell=lambda left: told.append(left.file.name))
+        added = bench.adder().add(bench.found(), tell=lambda left: told.append(left.name))
         assert len(added.new) == 1
-        assert {left.file.name: left.cause for left in added.left_out} == {
+        assert {left.name: left.cause for left in added.left_out} == {
             "cut.jpeg": "image_truncated",
             "cut.png": "image_truncated",
             "cut.webp": "image_truncated",
@@ -354,7 +354,7 @@ class TestLeftOut:
             "icon.ico": "image_format",
             "coming.jpg.part": "unfinished",
         }
-        assert sorted(told) == sorted(left.file.name for left in added.left_out)
+        assert sorted(told) == sorted(left.name for left in added.left_out)
         assert bench.ledger.audit().seen == 1
         assert (added.files, added.pictures) == (12, 1)
 
@@ -366,7 +366,7 @@ class TestLeftOut:
         with (bench.folder / "changes.jpg").open("ab") as file:
             file.write(b"more")
         added = bench.adder().add(files)
-        assert {left.file.name: left.cause for left in added.left_out} == {
+        assert {left.name: left.cause for left in added.left_out} == {
             "changes.jpg": "changing",
             "goes.jpg": "unreadable",
         }

@@ -13,6 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 PROJECT_ROOT = Path(__file__).resolve().parent
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIC")
 
+#: What stands behind "ftyp", the fifth to eighth byte, in a HEIC file.
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
 
 def _split(value: object) -> object:
     """A comma list as it stands in an environment variable: trimmed, empty items dropped."""

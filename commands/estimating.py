@@ -40,8 +40,8 @@ class Estimate:
         before = f" after the {self.waiting} that wait" if self.waiting else ""
         if self.seconds is None or self.images_per_second is None:
             return (
-                f"estimated time: unknown, for {self.images} images{before} (nothing landed lately, and the models are"
-                " not calibrated: `python main.py calibrate`)"
+                f"estimated time: unknown, for {self.images} images{before} (too little landed lately to tell,"
+                " and the models are not calibrated: `python main.py calibrate`)"
             )
         source = {"live": "as they land now", "calibration": "what the models give at most, as calibrated"}
         return (

@@ -52,11 +52,11 @@ def read_exif(data: bytes) -> Exif:
             exif = header.getexif()
             camera = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
             gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
+        latitude, longitude = _position(gps)
+        zoned, naive, fraction = _camera_time(camera)
+        return Exif(zoned, _gps_time(gps), naive, fraction, latitude, longitude)
     except Exception:  # noqa: BLE001 - damaged EXIF data raise nearly anything, and say nothing about the picture
         return Exif()
-    latitude, longitude = _position(gps)
-    zoned, naive, fraction = _camera_time(camera)
-    return Exif(zoned, _gps_time(gps), naive, fraction, latitude, longitude)
 
 
 def _camera_time(tags: Mapping[int, Any]) -> tuple[datetime | None, datetime | None, int]:

@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from errors import ConfigurationError, PermanentError
 from records import Picture
+from sections import HEIC_BRANDS
 from settings import Fetch
 
 Pixels = NDArray[np.uint8]
@@ -62,9 +63,6 @@ _UPRIGHT = {
 
 # TIFF 6.0: how many bits a value has, and whether 0 is white.
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-
-# What tells a HEIC file that ends before Pillow's opener knows it: a box "ftyp" with one of these brands.
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 pillow_heif.register_heif_opener(thumbnails=False)
 
@@ -211,7 +209,8 @@ def _unidentified(data: bytes, accepted: tuple[str, ...]) -> PermanentError:
 
 
 def _begins_as_heic(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+    """Pillow's opener does not know one that is cut off."""
+    return data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS
 
 
 def _damaged(data: bytes, error: Exception) -> PermanentError:

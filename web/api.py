@@ -14,6 +14,7 @@ from job_system.watching import progress
 from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
+from sections import HEIC_BRANDS
 from settings import Settings
 from web.access import Role, Visitor
 from web.answers import (
@@ -64,7 +65,6 @@ _KINDS = (
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )
-_HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"hevx", b"heim", b"heis")
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -141,7 +141,7 @@ def kind_of(data: bytes) -> str | None:
     """The media type of a picture by its first bytes; None for what a browser is not to show."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
         return "image/heic"
     return next((kind for start, kind in _KINDS if data.startswith(start)), None)
 

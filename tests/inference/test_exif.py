@@ -114,6 +114,10 @@ def test_damaged_exif_data_never_raise(cut: int) -> None:
     read_exif(encoded(corners(), exif=data[: 8 + cut] + b"\xff" * 40 + data[48 + cut :]))
 
 
+def test_the_end_of_the_calendar_is_no_time() -> None:
+    assert told(gps={29: "9999:12:31", 7: (23.0, 59.0, 60.5)}).gps is None
+
+
 def test_what_is_no_picture_tells_nothing() -> None:
     assert read_exif(b"") == read_exif(b"\xff\xd8\xff\xe1\xff\xff") == Exif()
 

@@ -128,7 +128,7 @@ def test_links_lead_to_the_very_files_and_go_on_doing_so_without_the_folder(
     away = folder.rename(folder.with_name("moved away"))
     try:
         for name in ("kitchen/coffee.jpg", "yard/cat.heic"):
-            found = house.json("similar", str(away / name), "--limit", "1")["results"][0]
+            found = house.json("similar", str(away / name), "--node", "own", "--limit", "1")["results"][0]
             assert urllib.parse.urlsplit(found["link"]).port == int(house.environment["WEAVLOADER_WEB_PORT"])
             assert got(found["link"]) == (away / name).read_bytes()
     finally:

@@ -99,6 +99,7 @@ def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = (
     root.setLevel(level)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_not_grpcs_own)
     logging.captureWarnings(True)
     atexit.unregister(_end_of_warnings)
     atexit.register(_end_of_warnings)
@@ -195,6 +196,14 @@ class _Handler(logging.Handler):
         self._lines.clear()
         self._told.clear()
         self._writer = None
+
+
+def _not_grpcs_own(record: logging.LogRecord) -> bool:
+    """gRPC wakes all event loops of a process for what one of them then reads, and the others tell that they found
+    nothing (grpc/grpc#25364). It is no error.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue._handle_events" in record.getMessage())
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

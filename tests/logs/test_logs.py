@@ -220,3 +220,20 @@ def test_lines_that_wait_are_written_while_the_process_lives() -> None:
 def test_a_forked_child_does_not_write_its_parents_lines_again() -> None:
     program = TOGETHER + "child = os.fork(); log.info('third'); child and os.waitpid(child, 0)"
     assert sorted(events(run(program, "console"))) == ["first", "second", "third", "third"]
+
+
+IN_A_LOOP = """
+import asyncio
+class PollerCompletionQueue:
+    def _handle_events(self): raise BlockingIOError(11, "nothing there")
+    def other(self): raise BlockingIOError(11, "a full pipe")
+async def main():
+    asyncio.get_running_loop().call_soon(PollerCompletionQueue().{name})
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("name", "told"), [("_handle_events", False), ("other", True)])
+def test_that_grpc_woke_a_loop_for_nothing_is_no_line(name: str, told: bool) -> None:
+    assert bool(run(IN_A_LOOP.format(name=name), "console")) == told

@@ -203,7 +203,8 @@ def _not_grpcs_own(record: logging.LogRecord) -> bool:
     nothing (grpc/grpc#25364). It is no error.
     """
     error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue._handle_events" in record.getMessage())
+    told = record.getMessage()
+    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue" in told and "_handle_events" in told)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

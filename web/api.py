@@ -15,6 +15,7 @@ from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
 from settings import Settings
+from taking.originals import kind_of
 from web.access import Role, Visitor
 from web.answers import (
     DiscardAnswer,
@@ -56,14 +57,6 @@ _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "
 _ANY_IMAGE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {}, "application/octet-stream": {}}, "description": "the image's own bytes"}
 }
-_KINDS = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-)
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -129,9 +122,7 @@ async def thumbnail(id: str, shared: Shared, who: Reader) -> Response:
 async def original(id: str, shared: Shared, who: Reader) -> Response:
     """The image as its source gave it, where a setting allows it: fetched with this installation's login."""
     data = await shared.original(id, who)
-    kind = next((kind for start, kind in _KINDS if data.startswith(start)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "image/webp"
+    kind = kind_of(data)
     headers = {"Cache-Control": "private, no-store"}
     if kind is None:
         headers["Content-Disposition"] = "attachment"

@@ -11,13 +11,17 @@ import atexit
 import functools
 import json
 import logging
+import os
 import re
 import sys
 import threading
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
@@ -63,15 +67,16 @@ def get(name: str) -> BoundLogger:
     )
 
 
-def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = ()) -> None:
+def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = (), linger: float = 0.0) -> None:
     """Send every log line of this process to standard error under the tag (``MAIN`` or ``[MAIN]``, …).
 
     ``secrets`` are values that must never appear (of URLs: their password), whatever text they stand in. Called again
-    it replaces what it did before.
+    it replaces what it did before. Lines below WARNING wait ``linger`` seconds to be written together; a warning and
+    the end of the process write them at once.
     """
     tag = f"[{tag.strip('[]').upper()}]"
     render = _json if section.format == "json" else _console
-    handler = _Handler(sys.stderr)
+    handler = _Handler(sys.stderr, linger)
     handler.setFormatter(
         ProcessorFormatter(
             processors=[
@@ -88,11 +93,13 @@ def configure(section: settings.Logging, tag: str, *, secrets: Iterable[str] = (
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     level = section.level.upper()
     root.setLevel(level)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_not_grpcs_own)
     logging.captureWarnings(True)
     atexit.unregister(_end_of_warnings)
     atexit.register(_end_of_warnings)
@@ -115,8 +122,89 @@ def _end_of_warnings() -> None:
     warnings.warn("the end", ResourceWarning, stacklevel=1)
 
 
-class _Handler(logging.StreamHandler[Any]):
-    """Ours, so that it can be told from others'."""
+class _Handler(logging.Handler):
+    """Writes lines to a stream; those below WARNING together with what else comes in ``linger`` seconds.
+
+    Each write lets another thread run, and who wrote then waits for its turn: a line that is written alone costs a busy
+    process several times what it takes to make.
+    """
+
+    def __init__(self, stream: TextIO, linger: float) -> None:
+        super().__init__()
+        self._stream = stream
+        self._linger = linger
+        self._lines: deque[str] = deque()
+        self._told = threading.Event()
+        self._writer: threading.Thread | None = None
+        self._closed = False
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Make the line and keep it. Without the handler's lock, which is for writing: lines are made side by side."""
+        if not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``handle``."""
+        try:
+            self._lines.append(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001 - what cannot be shown must not end who tells it
+            self.handleError(record)
+        if self._closed or not self._linger or record.levelno >= logging.WARNING:
+            self.flush()
+        elif not self._told.is_set():
+            self._told.set()
+            if self._writer is None:
+                self._begin()
+
+    def flush(self) -> None:
+        """Write what is kept, in the order in which it came."""
+        with self.lock or nullcontext():
+            lines: list[str] = []
+            with suppress(IndexError):  # a signal's handler may log, and write, in the middle of this
+                while self._lines:
+                    lines.append(self._lines.popleft())
+            if lines and not self._stream.closed:
+                with suppress(OSError, RuntimeError):  # there is nowhere to tell that nobody takes the lines
+                    self._stream.write("".join(lines))
+                    self._stream.flush()
+
+    def close(self) -> None:
+        """Write what is kept."""
+        self._closed = True
+        self._told.set()
+        self.flush()
+        super().close()
+
+    def _begin(self) -> None:
+        with self.lock or nullcontext():
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="log lines", daemon=True)
+                self._writer.start()
+
+    def _write(self) -> None:
+        while not self._closed:
+            self._told.wait()
+            time.sleep(self._linger)
+            self._told.clear()
+            self.flush()
+
+    def _in_child(self) -> None:
+        """A forked child leaves what was kept to its parent, and has no thread yet."""
+        self._lines.clear()
+        self._told.clear()
+        self._writer = None
+
+
+def _not_grpcs_own(record: logging.LogRecord) -> bool:
+    """gRPC wakes all event loops of a process for what one of them then reads, and the others tell that they found
+    nothing (grpc/grpc#25364). It is no error.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    told = record.getMessage()
+    return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue" in told and "_handle_events" in told)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

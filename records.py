@@ -431,6 +431,29 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An object of the store with all that it tells but its thumbnail.
+
+    ``captured_at`` is the store's own time of capture, cut to microseconds; the source's exact string is the hit's.
+    ``record`` is None where the object does not tell where its image is.
+    """
+
+    hit: Hit
+    captured_at: datetime
+    record: ImageRecord | None = None
+    host: str = ""
+    zone: str = ""
+    content_hash: str = ""
+    caption_model_version: str = ""
+    embedding_model_version: str = ""
+
+    @property
+    def key(self) -> tuple[datetime, str]:
+        """What objects are ordered by: the time of capture, and the id among those of one moment."""
+        return self.captured_at, self.hit.result.id
+
+
+@dataclass(frozen=True, slots=True)
 class AuditCounts:
     """Where every image is. ``pending`` is queued or waiting, and never leased."""
 

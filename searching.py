@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from errors import NotFound, PermanentError, UsageError
-from records import OWN, OWN_PATH, Hit, ImageRecord, SearchFilters, Vector, own_digest
+from records import OWN, OWN_PATH, Hit, ImageRecord, SearchFilters, StoredImage, Vector, own_digest
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -126,6 +128,30 @@ class Finder:
         if own not in found:
             raise NotFound(f"the image {id} does not tell where it came from")
         return found[own]
+
+    async def every(
+        self, filters: SearchFilters, *, vectors: bool = False, after: tuple[datetime, str] | None = None
+    ) -> AsyncGenerator[list[StoredImage]]:
+        """All pictures that the filters allow, in pages, ordered by the time of capture and the id; of these only what
+        comes after such a key.
+        """
+        async with aclosing(self._store.images(self.allowed(filters), vectors=vectors, after=after)) as pages:
+            async for page in pages:
+                yield [replace(one, hit=self._linked(one.hit)) for one in page]
+
+    async def count(self, filters: SearchFilters) -> int:
+        """How many pictures ``every`` gives at most."""
+        return await self._store.count_in(self.allowed(filters))
+
+    async def dimensions(self) -> int | None:
+        """How many numbers a stored vector has, where there is one."""
+        return await self._store.dimensions()
+
+    async def stored(self, ids: list[str], filters: SearchFilters = NO_FILTERS) -> dict[str, StoredImage]:
+        """All that is told of each of the pictures that there are and that may be shown."""
+        allowed, found = self.allowed(filters), await self._store.stored(ids)
+        shown = {own: one for own, one in found.items() if allowed.shows(one.hit.result.vsn, one.hit.result.node)}
+        return {own: replace(one, hit=self._linked(one.hit)) for own, one in shown.items()}
 
     async def thumbnail(self, id: str, filters: SearchFilters = NO_FILTERS) -> bytes:
         """A picture's thumbnail, JPEG. Raises ``NotFound`` where there is none that may be shown."""

@@ -58,6 +58,7 @@ __all__ = [
     "Web",
     "load",
     "require",
+    "version",
 ]
 
 STACK_FILE = "run/stack.json"
@@ -313,6 +314,12 @@ def require(settings: Settings, *parts: str) -> Settings:
             f" {settings.paths.data}: set {'it' if len(names) == 1 else 'them'}, or start `python main.py up` first."
         )
     return settings
+
+
+@cache
+def version() -> str:
+    """The product's version."""
+    return str(tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
 
 
 def process_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ KNEE = ((90.0, 5.0), (40.0, 5.0), (28.0, 4.5), (16.0, 4.0), (13.0, 3.6), (10.0, 
 KNEE_RATIO = 0.9
 #: Images while which memory is looked at, and seconds between two looks.
 LOOKED_AT, LOOK_SECONDS = 1000, 0.2
+#: Images before the first look.
+MEMORY_WARMING = 10_000
 #: Of three pictures of the crowd one is the same as before.
 EQUAL_EVERY = 3
 
@@ -147,12 +149,14 @@ def _after_warming(at: World) -> float:
     return at.drain(700).rate
 
 
-def memory(work: Path, images: int = 10_000) -> list[Row]:
-    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images."""
+def memory(work: Path, images: int = 20_000) -> list[Row]:
+    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images once its
+    allocator has seen what may come together: the most that is ever needed at one time grows by ever less.
+    """
     with world(work) as at:
         folder = folder_of(work, VGA)
         with at.models(16, 4), at.storage(folder), at.processors(1):
-            at.drain(1000)
+            at.drain(MEMORY_WARMING)
             before = _resident_in_work(at)
             at.drain(images - LOOKED_AT)
             after = _resident_in_work(at)

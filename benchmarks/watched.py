@@ -17,7 +17,7 @@ from benchmarks.world import VGA, Run, World, write_pictures
 COMMAND = "python -m benchmarks watched"
 #: What is left of the throughput, at least.
 FLOOR = 0.95
-IMAGES, WARMING = 1500, 300
+IMAGES, WARMING = 4000, 500
 WITH: tuple[str, ...] = ("main.py", "processor")
 WITHOUT: tuple[str, ...] = ("-m", "benchmarks.silence")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 import settings as configuration
+from commands.moments import SaidMoment
 from commands.progress import busy
 from commands.shown import print_json, results_text
+from commands.taking import Take, Taken, taking_away
 from errors import PermanentError, UsageError, WeavloaderError
-from records import SearchFilters, SearchResult
+from records import Hit, SearchFilters, SearchResult
 from searching import (
     DEFAULT_ALPHA,
     DEFAULT_LIMIT,
@@ -23,25 +25,9 @@ from searching import (
     check_range,
     no_picture,
     parse_id,
-    parse_moment,
     parse_near,
 )
 from settings import Settings
-
-
-class Moment(click.ParamType[datetime]):
-    """A time: RFC 3339, a date, or an age like 90m, 24h or 7d. Without a zone it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The moment, in UTC."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_moment(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class Near(click.ParamType[tuple[float, float, float]]):
@@ -70,8 +56,10 @@ def narrowing(command: Any) -> Any:
             click.option("--node", help="Only this node, by its id."),
             click.option("--camera", help="Only this camera."),
             click.option("--project", help="Only nodes of this project."),
-            click.option("--since", type=Moment(), help="Captured at or after: a time, a date or an age (24h, 7d)."),
-            click.option("--until", type=Moment(), help="Captured at or before."),
+            click.option(
+                "--since", type=SaidMoment(), help="Captured at or after: a time, a date or an age (24h, 7d)."
+            ),
+            click.option("--until", type=SaidMoment(), help="Captured at or before."),
             click.option("--near", type=Near(), help="Within KM of a place: LAT,LON,KM."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         )
@@ -82,8 +70,9 @@ def narrowing(command: Any) -> Any:
 
 def filters_of(options: dict[str, Any]) -> SearchFilters:
     """The filters of a command's options. Raises ``UsageError`` when the range ends before it begins."""
-    names = ("vsn", "node", "camera", "project", "since", "until", "near")
-    return check_range(SearchFilters(**{name: options[name] for name in names}))
+    names = ("vsn", "node", "camera", "project", "near")
+    since, until = (options[name].moment if options[name] else None for name in ("since", "until"))
+    return check_range(SearchFilters(**{name: options[name] for name in names}, since=since, until=until))
 
 
 async def find(loaded: Settings, query: str, alpha: float, limit: int, filters: SearchFilters) -> list[SearchResult]:
@@ -107,20 +96,16 @@ def read_picture(what: str, most: int) -> bytes | str:
         raise UsageError(f"{what!r} is neither a picture file nor an image's id") from None
 
 
-async def find_similar(loaded: Settings, what: str, limit: int, filters: SearchFilters) -> list[SearchResult]:
-    """Pictures near a stored picture (by id) or a picture file."""
-
-    given = read_picture(what, loaded.fetch.max_bytes)
-    async with aclosing(Finder(loaded)) as finder:
-        if isinstance(given, str):
-            vector, exclude = await finder.vector_of(given), given
-        else:
-            try:
-                vector, exclude = await finder.embed_picture(given), None
-            except PermanentError as error:
-                raise no_picture(what, error) from None
-        hits = await finder.similar(vector, limit=limit, filters=filters, exclude=exclude)
-    return [hit.result for hit in hits]
+async def find_similar(finder: Finder, what: str, given: bytes | str, limit: int, filters: SearchFilters) -> list[Hit]:
+    """Pictures near a stored picture (by id) or a picture file's bytes."""
+    if isinstance(given, str):
+        vector, exclude = await finder.vector_of(given), given
+    else:
+        try:
+            vector, exclude = await finder.embed_picture(given), None
+        except PermanentError as error:
+            raise no_picture(what, error) from None
+    return await finder.similar(vector, limit=limit, filters=filters, exclude=exclude)
 
 
 @click.command()
@@ -133,31 +118,61 @@ async def find_similar(loaded: Settings, what: str, limit: int, filters: SearchF
     help="Share of the vector search: 0 is keywords alone, 1 is meaning alone.",
 )
 @narrowing
-def search(query: str, alpha: float, limit: int, as_json: bool, **options: Any) -> None:
-    """Find pictures for a QUERY in plain words."""
+@taking_away
+def search(query: str, alpha: float, limit: int, as_json: bool, take: Take, **options: Any) -> int:
+    """Find pictures for a QUERY in plain words, and take them away as a table or as originals."""
     filters = filters_of(options)
-    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
-    with busy("searching"):
-        results = asyncio.run(find(loaded, query, alpha, limit, filters))
-    if as_json:
-        print_json({"query": query, "alpha": alpha, "results": [result.to_json() for result in results]})
-    else:
-        click.echo(results_text(results))
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate", *take.parts)
+
+    async def ask(finder: Finder) -> list[Hit]:
+        return await finder.search(query, alpha=alpha, limit=limit, filters=filters)
+
+    asked = {"query": query, "alpha": alpha}
+    return answer(loaded, ask, asked, take, {**asked, "limit": limit, **options}, as_json=as_json)
 
 
 @click.command()
 @click.argument("what", metavar="IMAGE_FILE|ID")
 @narrowing
-def similar(what: str, limit: int, as_json: bool, **options: Any) -> None:
-    """Find pictures like a picture file, or like a stored picture by its ID."""
+@taking_away
+def similar(what: str, limit: int, as_json: bool, take: Take, **options: Any) -> int:
+    """Find pictures like a picture file, or like a stored picture by its ID, and take them away."""
     filters = filters_of(options)
-    loaded = configuration.require(configuration.load().settings, "triton", "weaviate")
-    with busy("searching"):
-        results = asyncio.run(find_similar(loaded, what, limit, filters))
+    loaded = configuration.require(configuration.load().settings, "triton", "weaviate", *take.parts)
+    given = read_picture(what, loaded.fetch.max_bytes)
+
+    async def ask(finder: Finder) -> list[Hit]:
+        return await find_similar(finder, what, given, limit, filters)
+
+    asked = {"query": what, "alpha": 1.0}
+    return answer(loaded, ask, asked, take, {**asked, "limit": limit, **options}, as_json=as_json)
+
+
+def answer(
+    loaded: Settings,
+    ask: Callable[[Finder], Awaitable[list[Hit]]],
+    asked: dict[str, Any],
+    take: Take,
+    question: dict[str, Any],
+    *,
+    as_json: bool,
+) -> int:
+    """Ask, take away what is wanted, and show it. The exit code."""
+
+    async def run() -> tuple[list[Hit], Taken]:
+        async with aclosing(Finder(loaded)) as finder:
+            with busy("searching"):
+                hits = await ask(finder)
+            return hits, await take.away(loaded, finder, hits, question)
+
+    hits, taken = asyncio.run(run())
+    results = [hit.result for hit in hits]
     if as_json:
-        print_json({"query": what, "alpha": 1.0, "results": [result.to_json() for result in results]})
+        found = {"dry_run": True} if take.dry_run else {"results": [result.to_json() for result in results]}
+        print_json({**asked, **found, **taken.to_json()})
     else:
-        click.echo(results_text(results))
+        click.echo("\n".join(taken.lines()) if take.wanted else results_text(results))
+    return taken.exit_code
 
 
 COMMANDS = (search, similar)

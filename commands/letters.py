@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import settings as configuration
-from commands.finding import Moment
+from commands.moments import Moment
 from commands.progress import Steps, busy
 from commands.shown import plain, print_json
 from errors import EXIT_FAILED, EXIT_OK, ConfigurationError, UsageError, WeavloaderError

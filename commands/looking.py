@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import settings as configuration
-from commands.finding import Moment
+from commands.moments import Moment
 from commands.progress import busy
 from commands.shown import audit_text, ceiling_text, plain, print_json, say, status_text
 from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, ConfigurationError, UsageError

@@ -80,3 +80,19 @@ def ceiling_text(made: Calibration | None, *, counts: bool) -> str:
     if not counts:
         return f"ceiling: not known of the configured models; the last was {calibration_text(made)}"
     return f"ceiling: {calibration_text(made)}"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes, in the unit that leaves it short."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def span_text(seconds: float) -> str:
+    """A time span, in the unit that leaves it short."""
+    if seconds < 100:
+        return f"{seconds:.3g} s" if seconds >= 0.1 else "less than 0.1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import platform
 import shutil
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from metrics import catalog, folder
 from records import AuditCounts, PartState
-from settings import PROJECT_ROOT
+from settings import version
 
 Values = dict[catalog.Metric, dict[tuple[str, ...], float]]
 
@@ -88,12 +86,6 @@ def of_cluster(counts: ClusterCounts) -> Values:
 def _known(value: float | None) -> dict[tuple[str, ...], float]:
     """The one series of a gauge, or none while its value is not known."""
     return {} if value is None else {(): value}
-
-
-@cache
-def version() -> str:
-    """The product's version."""
-    return str(tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
 
 
 def _used(path: Path) -> float:

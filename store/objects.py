@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from weaviate.classes.data import GeoCoordinate
 
-from records import OWN, Hit, ImageRecord, IndexedImage, ModelIdentity, Place, SearchResult, Vector, parse_timestamp
+from records import (
+    OWN,
+    Hit,
+    ImageRecord,
+    IndexedImage,
+    ModelIdentity,
+    Place,
+    SearchResult,
+    StoredImage,
+    Vector,
+    parse_timestamp,
+)
 from store import border
 from store.narrowing import EXACT
 from store.wire import LandingObject
@@ -28,6 +40,12 @@ SHOWN = [
     *("project", "address", "source", "job", "plugin", "task", "width", "height"),
     *("caption_model", "prompt_version", "embedding_model"),
 ]
+
+# What an export tells beside that.
+_EXPORTED = ("captured_at", "host", "zone", "content_hash", "caption_model_version", "embedding_model_version")
+EXPORTED = [*RETURNED, *SHOWN, *_EXPORTED]
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 # What the record of an image is rebuilt from.
 _WORDS = ("filename", "vsn", "node", "camera", "host", "job", "plugin", "task", "zone")
@@ -179,6 +197,18 @@ def hit(
         width=int(properties.get("width") or 0),
         height=int(properties.get("height") or 0),
         **{name: str(properties.get(name) or "") for name in texts},
+    )
+
+
+def stored_image(id: str, properties: Mapping[str, Any], vector: Any = None) -> StoredImage:
+    """All that an export says of one object. An object that lacks a property gives an empty value."""
+    captured_at = properties.get("captured_at")
+    texts = {name: str(properties.get(name) or "") for name in _EXPORTED if name != "captured_at"}
+    return StoredImage(
+        hit=hit(id, properties, 1.0, vector=vector),
+        captured_at=captured_at if isinstance(captured_at, datetime) else _EPOCH,
+        record=record_of(id, properties),
+        **texts,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -13,8 +13,11 @@ import numpy as np
 from weaviate.classes.query import Filter, MetadataQuery
 from weaviate.collections.collection import CollectionAsync
 
-from records import ImageRecord, Vector
-from store.objects import RECORDED, is_uuid, record_of
+from errors import PartUnavailable, WeavloaderError
+from records import ImageRecord, SearchFilters, StoredImage, Vector
+from store import border
+from store.narrowing import passes, server_filter
+from store.objects import EXPORTED, RECORDED, is_uuid, record_of, stored_image
 from store.schema import VECTOR
 
 T = TypeVar("T")
@@ -27,6 +30,8 @@ _VECTORS = 100  # objects of one request, with their vectors
 _LINKS = 25  # links of one request: each is a filter of a dozen words
 _NEIGHBOURS = (10, 100, 1000)  # where many objects look the same, an object's own place among them is anywhere
 _TICK = timedelta(microseconds=1)  # the resolution of captured_at
+_FIRST = 20  # objects that are looked at to learn the length of the vectors
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +64,102 @@ class Reading(ABC):
         return np.asarray(values, dtype=np.float32) if values else None
 
     async def in_range(self, since: datetime, until: datetime) -> AsyncIterator[list[StoredObject]]:
-        """The objects captured in the range (both ends count), in pages by the time of capture.
+        """The objects captured in the range (both ends count), in pages by the time of capture."""
+        async for begin, page in self._slices(since, until, _PAGE, partial(_slice, None)):
+            if page is not None:
+                yield page
+            else:
+                yield await self._crowd(begin, None)
+
+    async def images(
+        self, filters: SearchFilters, *, vectors: bool = False, after: tuple[datetime, str] | None = None
+    ) -> AsyncGenerator[list[StoredImage]]:
+        """The objects that the filters allow, ordered by the time of capture and the id (``StoredImage.key``), in
+        pages; of these only what comes after a key. Without its ends the range is all time until now.
+
+        What lands meanwhile may be among them or not. Raises ``WeavloaderError`` where more objects were captured at
+        one moment than the server lists.
+        """
+        since, until = filters.since or _EPOCH, filters.until or datetime.now(UTC)
+        begin = since if after is None else max(since, after[0])
+        narrowed = server_filter(replace(filters, since=None, until=None))
+        size = _VECTORS if vectors else _PAGE
+
+        def chosen(objects: Sequence[Any]) -> list[StoredImage]:
+            allowed = (item for item in objects if passes(filters, item.properties))
+            found = [stored_image(str(item.uuid), item.properties, item.vector.get(VECTOR)) for item in allowed]
+            return sorted((one for one in found if after is None or one.key > after), key=lambda one: one.key)
+
+        async for moment, page in self._slices(begin, until, size, partial(_images, narrowed, vectors)):
+            if page is not None:
+                if some := chosen(page):
+                    yield some
+                continue
+            crowd = await self._crowd(moment, narrowed)
+            if len(crowd) >= MOST_RESULTS:
+                raise WeavloaderError(
+                    f"{MOST_RESULTS} images or more were captured at {moment.isoformat()}, which is more than the store"
+                    " lists: narrow what is asked for to a node or a camera"
+                )
+            for ids in _cut(sorted(item.id for item in crowd), size):
+                answer = await self._read("list", partial(_by_ids, ids, vectors, EXPORTED))
+                if answer is None:
+                    raise _gone()
+                if some := chosen(answer.objects):
+                    yield some
+
+    async def count_in(self, filters: SearchFilters) -> int:
+        """How many objects the server's half of the filters allows: no fewer than ``images`` gives, and little more."""
+        narrowed = server_filter(
+            replace(filters, since=filters.since or _EPOCH, until=filters.until or datetime.now(UTC))
+        )
+        answer = await self._read("count", lambda there: there.aggregate.over_all(total_count=True, filters=narrowed))
+        return (answer.total_count if answer is not None else None) or 0
+
+    async def dimensions(self) -> int | None:
+        """How many numbers a vector has; None where none of the first objects has one."""
+        answer = await self._read(
+            "list",
+            lambda there: there.query.fetch_objects(limit=_FIRST, include_vector=[VECTOR], return_properties=[]),
+        )
+        lengths = (len(item.vector.get(VECTOR) or ()) for item in (answer.objects if answer else ()))
+        return next(filter(None, lengths), None)
+
+    async def _slices(
+        self,
+        since: datetime,
+        until: datetime,
+        size: int,
+        ask: Callable[[datetime, datetime, int, Collection], Awaitable[list[T]]],
+    ) -> AsyncIterator[tuple[datetime, list[T] | None]]:
+        """What ``ask`` gives of the range's slices, one after another, with each one's beginning; None instead of what
+        was captured at one moment and is more than a page. Raises ``PartUnavailable`` where the collection goes away.
 
         The store's own cursor takes no filter, so the range is cut into slices of which each fits a page.
         """
         begin, end = since, until + _TICK
-        width, most = end - begin, _PAGE
+        width = end - begin
         while begin < end:
             upto = min(begin + width, end)
-            page = await self._read("list", partial(_slice, begin, upto, most))
+            page = await self._read("list", partial(ask, begin, upto, size))
             if page is None:
+                if begin > since:
+                    raise _gone()
                 return
-            if len(page) >= most and upto - begin > _TICK:
+            if len(page) >= size and upto - begin > _TICK:
                 width = max((upto - begin) / 2, _TICK)
-            elif len(page) >= most < MOST_RESULTS:  # so many at one moment
-                most = MOST_RESULTS
-            else:
-                yield page
-                begin, most = upto, _PAGE
-                if len(page) <= _PAGE // 4:
-                    width = min(width * 2, end - since)
+                continue
+            yield begin, page if len(page) < size else None
+            begin = upto
+            if len(page) <= size // 4:
+                width = min(width * 2, end - since)
+
+    async def _crowd(self, moment: datetime, narrowed: Any) -> list[StoredObject]:
+        """What was captured at one moment, as many as the server lists."""
+        found = await self._read("list", partial(_slice, narrowed, moment, moment + _TICK, MOST_RESULTS))
+        if found is None:
+            raise _gone()
+        return found
 
     async def present(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids under which there is an object."""
@@ -108,6 +189,15 @@ class Reading(ABC):
                     found[record.id] = record
         return found
 
+    async def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
+        """All that is told of each of the ids that has an object, without vectors."""
+        found: dict[str, StoredImage] = {}
+        for some in _cut(ids, _PAGE):
+            answer = await self._read("list", partial(_by_ids, some, False, EXPORTED))
+            for item in answer.objects if answer else ():
+                found[str(item.uuid)] = stored_image(str(item.uuid), item.properties)
+        return found
+
     async def sharing(self, links: Sequence[str]) -> dict[str, list[str]]:
         """The ids of the objects with a link, of those links that several objects have, wherever they were captured."""
         found: dict[str, list[str]] = {link: [] for link in links if link}
@@ -129,10 +219,33 @@ class Reading(ABC):
         return False
 
 
-async def _slice(begin: datetime, end: datetime, limit: int, collection: Collection) -> list[StoredObject]:
+def _gone() -> PartUnavailable:
+    """What was read in part is not to be taken for all there is."""
+    return PartUnavailable(border.PART, "the store lost its collection while it was read: look at its log")
+
+
+def _within(begin: datetime, end: datetime, narrowed: Any) -> Any:
     captured = Filter.by_property("captured_at")
     within = captured.greater_or_equal(begin) & captured.less_than(end)
-    return await _listed(within, limit, collection)
+    return within if narrowed is None else within & narrowed
+
+
+async def _slice(
+    narrowed: Any, begin: datetime, end: datetime, limit: int, collection: Collection
+) -> list[StoredObject]:
+    return await _listed(_within(begin, end, narrowed), limit, collection)
+
+
+async def _images(
+    narrowed: Any, vectors: bool, begin: datetime, end: datetime, limit: int, collection: Collection
+) -> list[Any]:
+    answer = await collection.query.fetch_objects(
+        filters=_within(begin, end, narrowed),
+        limit=limit,
+        include_vector=[VECTOR] if vectors else False,
+        return_properties=EXPORTED,
+    )
+    return list(answer.objects)
 
 
 async def _with_links(links: Sequence[str], collection: Collection) -> list[StoredObject]:
@@ -147,12 +260,11 @@ async def _listed(narrowed: Any, limit: int, collection: Collection) -> list[Sto
         return_properties=["link"],
         return_metadata=MetadataQuery(last_update_time=True),
     )
-    epoch = datetime.fromtimestamp(0, UTC)
     return [
         StoredObject(
             str(item.uuid),
             str(item.properties.get("link") or ""),
-            (item.metadata.last_update_time or epoch).timestamp(),
+            (item.metadata.last_update_time or _EPOCH).timestamp(),
         )
         for item in answer.objects
     ]

@@ -14,8 +14,8 @@ from job_system.watching import progress
 from ledger import Ledger
 from records import DeadLetter
 from searching import parse_moment
-from sections import HEIC_BRANDS
 from settings import Settings
+from taking.originals import kind_of
 from web.access import Role, Visitor
 from web.answers import (
     DiscardAnswer,
@@ -57,14 +57,6 @@ _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "
 _ANY_IMAGE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {}, "application/octet-stream": {}}, "description": "the image's own bytes"}
 }
-_KINDS = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-)
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -135,15 +127,6 @@ async def original(id: str, shared: Shared, who: Reader) -> Response:
     if kind is None:
         headers["Content-Disposition"] = "attachment"
     return Response(data, media_type=kind or "application/octet-stream", headers=headers)
-
-
-def kind_of(data: bytes) -> str | None:
-    """The media type of a picture by its first bytes; None for what a browser is not to show."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
-        return "image/heic"
-    return next((kind for start, kind in _KINDS if data.startswith(start)), None)
 
 
 @router.get("/status")

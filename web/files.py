@@ -11,8 +11,9 @@ from fastapi.responses import FileResponse
 
 from errors import NotFound
 from records import OWN_PATH, own_digest
+from taking.originals import kind_of
 from web.access import Visitor
-from web.api import THUMBNAIL_AGE, kind_of, shown_node
+from web.api import THUMBNAIL_AGE, shown_node
 from web.services import Reader, Services, Shared, filters_for
 
 router = APIRouter(include_in_schema=False)

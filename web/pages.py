@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from io import StringIO
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -15,8 +12,9 @@ from errors import UsageError, WeavloaderError
 from job_system.watching import landed_last
 from records import Hit, Vector
 from searching import parse_id
+from taking.tables import result_lines
 from web.access import COOKIE, SESSION_SECONDS, Refused, Role, Visitor
-from web.arranging import WINDOW, Card, arrange, matched_words, query_words, window
+from web.arranging import WINDOW, arrange, matched_words, query_words, window
 from web.asked import Narrowed, PageAsked
 from web.refining import chips, filters, places
 from web.services import Reader, Services, Shared, base_of, filters_for
@@ -70,7 +68,9 @@ async def table_page(asked: Annotated[PageAsked, Query()], shared: Shared, who: 
     hits, _ = await _found(asked, narrowed, shared, who, MOST_ROWS)
     cards = arrange(hits, narrowed).cards
     name = {"Content-Disposition": 'attachment; filename="weavloader.csv"', "Cache-Control": "private, no-store"}
-    return StreamingResponse(_lines(cards), media_type="text/csv; charset=utf-8", headers=name)
+    # near-identical pictures have rows of their own after the one that stands for them
+    rows = result_lines(hit for card in cards for hit in (card.hit, *card.others))
+    return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=name)
 
 
 @router.post("/similar")
@@ -161,36 +161,6 @@ def _own_path(path: str) -> str:
     """The path where it is one of this server's, else the search page."""
     plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if plain and "\\" not in path else "/"
-
-
-_COLUMNS = (
-    *("id", "time", "latitude", "longitude", "address", "project", "vsn", "node", "camera", "caption", "keywords"),
-    *("score", "caption_model", "prompt_version", "embedding_model", "link"),
-)
-
-
-def _lines(cards: tuple[Card, ...]) -> Iterator[str]:
-    """The table, row by row; near-identical pictures have rows of their own after the one that stands for them."""
-    buffer = StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(_COLUMNS)
-    for hit in (hit for card in cards for hit in (card.hit, *card.others)):
-        shown, place = hit.result, hit.place
-        row = (
-            *(shown.id, shown.captured_at, place.latitude, place.longitude, place.address, place.project),
-            *(shown.vsn, shown.node, shown.camera, shown.caption, ", ".join(shown.keywords), f"{shown.score:.6f}"),
-            *(hit.caption_model, hit.prompt_version, hit.embedding_model, shown.link),
-        )
-        writer.writerow([_cell(value) for value in row])
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
-    yield buffer.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is marked as text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def told(request: Request, status: int, error: WeavloaderError) -> Response:

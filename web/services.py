@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from fastapi import Depends, Request
 
 from errors import NotFound, SkipImage, WeavloaderError
-from job_system.known_sources import KnownSources
 from job_system.letters import Publish
 from job_system.watching import AskParts, PartStates, Watched
 from ledger import LandingPace, Ledger
 from metrics import recorder
 from metrics.efficiency import StageTimes
-from records import ImageRecord, PartState, SearchFilters, Vector
+from records import PartState, SearchFilters, Vector
 from searching import Finder, load_adapters
 from settings import Settings
+from taking.originals import Originals
 from web.access import Access, Refused, Role, Visitor, demand
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Uploaded pictures whose vectors are kept for paging and filtering.
 MOST_UPLOADS = 200
-#: Original images that are fetched at once.
-ORIGINALS_AT_ONCE = 4
 
 T = TypeVar("T")
 
@@ -104,31 +102,10 @@ class Services:
         record = await self.finder.record(id, filters_for(visitor))
         if self._originals is None:
             self._originals = Originals(self.settings, self.ledger)
-        return await self._originals.fetch(record)
-
-
-class Originals:
-    """Fetches original images as the processors do: by the same rules, and the login goes to its own host only."""
-
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        from sources import ImageFetcher, OwnFiles
-
-        self._sources = KnownSources(settings, ledger)
-        self._fetcher = ImageFetcher(settings.fetch, self._sources.addresses, own=OwnFiles(settings.paths.data))
-        self._few = asyncio.Semaphore(ORIGINALS_AT_ONCE)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._fetcher.close()
-
-    async def fetch(self, record: ImageRecord) -> bytes:
-        """The image's bytes. Raises as ``ImageFetcher.fetch`` does, and ``Refused`` (403) for a protected file."""
-        async with self._few:
-            await asyncio.to_thread(self._sources.learn, record)
-            try:
-                return await self._fetcher.fetch(record)
-            except SkipImage as skipped:
-                raise Refused(403, f"the storage does not hand this image out ({skipped.reason})") from None
+        try:
+            return await self._originals.fetch(record)
+        except SkipImage as skipped:
+            raise Refused(403, f"the storage does not hand this image out ({skipped.reason})") from None
 
 
 class Uploads:

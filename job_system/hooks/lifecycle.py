@@ -35,6 +35,8 @@ BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
 #: Objects that come into being before the young are looked at, and how often before the older ones are.
 COLLECTED_AFTER = (10_000, 20, 50)
+#: Seconds for which log lines below WARNING wait for others to be written with.
+LINES_LINGER = 0.2
 
 # Celery warns root of pickled messages; this app takes none.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -71,7 +73,7 @@ def _configure_logging(tag: str, section: Logging | None = None) -> None:
         settings.sage.password,
         settings.weaviate.api_key,
     )
-    logs.configure(section, tag, secrets=[secret for secret in secrets if secret])
+    logs.configure(section, tag, secrets=[secret for secret in secrets if secret], linger=LINES_LINGER)
     logging.getLogger("celery.app.trace").addFilter(_worth_a_line)
     if section.level.upper() != "DEBUG":  # that a task ended is a line; that it came would be a second one
         logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)

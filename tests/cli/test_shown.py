@@ -8,8 +8,8 @@ import click
 import pytest
 
 from commands import deep
-from commands.finding import Moment
-from commands.shown import results_text
+from commands.moments import Moment
+from commands.shown import results_text, size_text, span_text
 from job_system.deep_audit import Findings, Repaired
 from records import SearchResult
 
@@ -48,3 +48,10 @@ def test_a_deep_audit_shows_counts_some_ids_and_what_to_do() -> None:
     repaired = deep.deep_text(found, Repaired(("id-1",), {"id-2": "nobody has it"}), since, until)
     assert "queued 1 images again" in repaired
     assert "id-2 cannot be queued: nobody has it" in repaired
+
+
+def test_sizes_and_spans_are_short() -> None:
+    sizes = [size_text(size) for size in (0, 999, 1580, 1_160_000, 2.5e10, 3e13)]
+    assert sizes == ["0 bytes", "999 bytes", "1.58 kB", "1.16 MB", "25 GB", "30 TB"]
+    spans = [span_text(seconds) for seconds in (0.01, 0.154, 42, 600, 9000)]
+    assert spans == ["less than 0.1 s", "0.154 s", "42 s", "10 min", "2.5 h"]

@@ -27,6 +27,7 @@ WORDS = {
     "add": ("{photos}", "--dry-run"),
     "search": ("a cat",),
     "similar": ("{picture}",),
+    "export": ("--dry-run",),
     "top": ("--once",),
     "audit": ("--deep", "--since", "1h"),
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
@@ -50,7 +51,7 @@ LISTING = {name: command for name, command in leaves(cli) if name not in SERVING
 
 def test_every_command_that_lists_has_the_option() -> None:
     assert [name for name, command in LISTING.items() if "--json" not in _options(command)] == []
-    assert len(LISTING) >= 13
+    assert len(LISTING) >= 14
 
 
 def _options(command: click.Command) -> set[str]:

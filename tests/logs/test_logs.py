@@ -179,3 +179,61 @@ def test_importing_logs_configures_nothing() -> None:
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+TOGETHER = """
+import os
+logs.configure(settings.Logging(), "processor", linger=60)
+log.info("first")
+log.info("second")
+"""
+
+
+def events(lines: list[str]) -> list[str]:
+    """The last word of each line."""
+    return [line.split()[-1] for line in lines]
+
+
+def test_lines_that_wait_are_written_in_order_when_the_process_ends() -> None:
+    program = TOGETHER + "os.write(2, b'meanwhile\\n')"
+    assert events(run(program, "console")) == ["meanwhile", "first", "second"]
+
+
+def test_a_warning_writes_what_waits_before_it_at_once() -> None:
+    program = TOGETHER + "log.warning('third'); os.write(2, b'meanwhile\\n')"
+    assert events(run(program, "console")) == ["first", "second", "third", "meanwhile"]
+
+
+def test_lines_that_wait_are_written_while_the_process_lives() -> None:
+    program = START + TOGETHER.replace("60", "0.01") + "sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "console", "INFO"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert events([process.stderr.readline().strip() for _ in range(2)]) == ["first", "second"]
+
+
+def test_a_forked_child_does_not_write_its_parents_lines_again() -> None:
+    program = TOGETHER + "child = os.fork(); log.info('third'); child and os.waitpid(child, 0)"
+    assert sorted(events(run(program, "console"))) == ["first", "second", "third", "third"]
+
+
+IN_A_LOOP = """
+import asyncio
+class PollerCompletionQueue:
+    def _handle_events(self): raise BlockingIOError(11, "nothing there")
+    def other(self): raise BlockingIOError(11, "a full pipe")
+async def main():
+    asyncio.get_running_loop().call_soon(PollerCompletionQueue().{name})
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("name", "told"), [("_handle_events", False), ("other", True)])
+def test_that_grpc_woke_a_loop_for_nothing_is_no_line(name: str, told: bool) -> None:
+    assert bool(run(IN_A_LOOP.format(name=name), "console")) == told

@@ -7,14 +7,18 @@ import os
 import signal
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import weaviate
 
 from client import WeaviateStore
-from records import image_id
+from errors import PartUnavailable, WeavloaderError
+from records import SearchFilters, StoredImage, image_id
 from settings import Weaviate
 from stack.weaviate import Installed
 from store import reading
@@ -23,6 +27,7 @@ from tests.store.images import START_NS, direction, image
 
 START = datetime.fromtimestamp(START_NS // 10**9, UTC)
 DAY = timedelta(days=1)
+WHOLE = SearchFilters()
 
 
 def ids(*numbers: int) -> list[str]:
@@ -171,3 +176,86 @@ async def test_what_a_killed_store_lost_from_its_vector_index_is_found_out_and_h
         await land(store, await lost(store))
         assert await lost(store) == []
         await store.close()
+
+
+async def read(store: WeaviateStore, filters: SearchFilters = WHOLE, **how: Any) -> list[StoredImage]:
+    return [one async for page in store.images(filters, **how) for one in page]
+
+
+def named(images: list[StoredImage]) -> list[str]:
+    return [one.hit.result.id for one in images]
+
+
+@pytest.mark.parametrize("size", [4, 500])
+async def test_every_image_comes_once_ordered_by_time_and_id(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(reading, "_PAGE", size)
+    same = dict.fromkeys(range(20, 30), START_NS + 5 * 10**9)  # more at one moment than a page
+    await asyncio.gather(*(store.land(image(number, captured_ns=same.get(number))) for number in reversed(range(30))))
+    found = await read(store)
+    assert sorted(named(found)) == sorted(ids(*range(30)))
+    assert found == sorted(found, key=lambda one: one.key)
+    for after in (found[0], found[9], found[29]):
+        assert named(await read(store, after=after.key)) == named(found)[found.index(after) + 1 :]
+
+
+async def test_an_image_tells_all_but_its_thumbnail(store: WeaviateStore) -> None:
+    await store.land(image(1, keywords=("a", "b")))
+    (found,) = await read(store, vectors=True)
+    made = image(1, keywords=("a", "b"))
+    assert found.record == made.record
+    assert found.captured_at == made.record.captured_at
+    assert (found.content_hash, found.host, found.zone) == (made.content_hash, made.record.host, "core")
+    assert (found.caption_model_version, found.embedding_model_version) == ("1", "2")
+    assert (found.hit.place, found.hit.result.keywords, found.hit.width) == (made.place, ("a", "b"), 1920)
+    assert found.hit.vector is not None
+    assert found.hit.vector.dtype == np.float32
+    assert float(found.hit.vector @ direction(1)) > 0.999
+    assert (await read(store))[0].hit.vector is None
+    assert await store.dimensions() == len(direction(1))
+    assert (await store.stored(ids(1, 2)))[ids(1)[0]].record == made.record
+
+
+async def test_images_are_narrowed_as_a_search_is(store: WeaviateStore) -> None:
+    await store.land(image(1))
+    await store.land(image(2, vsn="W099"))
+    await store.land(image(3, camera="top_camera left"))
+    await store.land(image(4, captured_ns=START_NS - 10**15))
+    assert named(await read(store, replace(WHOLE, vsn="w02f", camera="top_camera"))) == ids(4, 1)
+    assert named(await read(store, replace(WHOLE, since=START))) == ids(1, 2, 3)
+    assert named(await read(store, replace(WHOLE, denied=("W099",)))) == ids(4, 1, 3)
+    assert await store.count_in(WHOLE) == 4
+    assert await store.count_in(replace(WHOLE, since=START, vsn="W02F")) == 2
+
+
+async def test_more_at_one_moment_than_the_server_lists_are_not_passed_over_in_silence(
+    store: WeaviateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 3)
+    monkeypatch.setattr(reading, "MOST_RESULTS", 6)
+    for number in range(8):
+        await store.land(image(number, captured_ns=START_NS, camera="left" if number % 2 else "right"))
+    with pytest.raises(WeavloaderError, match="6 images or more were captured at 2025"):
+        await read(store)
+    assert len(await read(store, replace(WHOLE, camera="left"))) == 4
+
+
+async def test_without_a_collection_there_is_no_image(collection: Weaviate) -> None:
+    store = WeaviateStore(collection)
+    assert (await read(store), await store.count_in(WHOLE), await store.dimensions()) == ([], 0, None)
+    assert await store.stored(ids(1)) == {}
+    await store.close()
+
+
+async def test_a_collection_that_goes_away_meanwhile_is_no_end_of_the_range(
+    store: WeaviateStore, collection: Weaviate, sdk: weaviate.WeaviateClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 4)
+    await asyncio.gather(*(store.land(image(number)) for number in range(20)))
+    pages = store.images(WHOLE)
+    assert await anext(pages)
+    sdk.collections.delete(collection.collection)
+    with pytest.raises(PartUnavailable, match="lost its collection"):
+        [page async for page in pages]
+    assert await read(store) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 
 import httpx
@@ -42,7 +43,7 @@ def test_a_role_serves_itself_and_leaves_out_what_is_cluster_wide(commands: Comm
     assert re.findall(r"^weavloader_(?:queue_size|ledger_images|dlq_size)[{ ]", text, re.M) == []
     assert httpx.get(f"http://127.0.0.1:{port}/health").json()["alive"]
     if role in WORKERS:
-        process.says("worker ready")
+        process.says(f"worker ready node={role}@{socket.gethostname()} ")
         assert process.stop() == 0
 
 

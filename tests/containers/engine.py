@@ -59,6 +59,7 @@ class Engine:
             "DOCKER_HOST": f"unix://{folder}/docker.sock",
             "DOCKER_BUILDKIT": "0",  # the stand-ins are in the engine alone
             "COMPOSE_PROJECT_NAME": "weavloader",
+            "COMPOSE_HTTP_TIMEOUT": "300",  # a busy disk may take its time to let containers go
             "PYTHONPATH": str(packages),
             "PYTHONWARNINGS": "ignore",
             "LANG": "C.UTF-8",

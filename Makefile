@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
+.PHONY: help manifests setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -60,6 +60,9 @@ readme: $(VENV)/.installed ## write the README's table of settings again
 
 artifacts: $(VENV)/.installed ## write Prometheus' and Grafana's files again
 	@$(BIN)/python -m metrics.artifacts
+
+manifests: $(VENV)/.installed ## write the Kubernetes manifests again
+	@$(BIN)/python -m tools.manifests
 
 requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \

@@ -204,6 +204,9 @@ class Jobs(Section):
         "WEAVLOADER_STOP_SECONDS",
         "seconds for which a stopping worker lets its jobs finish before it hands them back",
     )
+    stop_limit: Count = setting(
+        8, "WEAVLOADER_STOP_LIMIT", "seconds after which a role that does not stop is ended by force"
+    )
     finished_days: Limit = setting(
         30, "WEAVLOADER_FINISHED_DAYS", "days for which finished images are remembered in Redis"
     )

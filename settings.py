@@ -1,7 +1,8 @@
 """One frozen settings object, and the only place that reads the environment.
 
-Every value comes from, in this order: an environment variable; ``weavloader.toml`` (``[section] key = value``); the
-stack that is running on the same data folder (what ``python main.py up`` started and wrote down); the default.
+Every value comes from, in this order: an environment variable (of a secret also the file that ``NAME_FILE`` names);
+``weavloader.toml`` (``[section] key = value``); the stack that is running on the same data folder (what
+``python main.py up`` started and wrote down); the default.
 ``load()`` returns the values together with where each came from.
 """
 
@@ -62,8 +63,8 @@ __all__ = [
 ]
 
 STACK_FILE = "run/stack.json"
-#: What supervisord.conf gives a role to stop.
-LONGEST_STOP = 8
+#: Ends the name of a variable that names a file with a secret, as containers mount them.
+FILE_SUFFIX = "_FILE"
 
 
 class Entry(NamedTuple):
@@ -179,12 +180,32 @@ def _data_folder(environment: Mapping[str, str], toml: Mapping[str, Any]) -> tup
     return folder, origin
 
 
+def _with_secret_files(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The environment with what the files of ``NAME_FILE`` hold, and the files by ``NAME``; a variable goes before its
+    file, and an empty file counts as not set.
+    """
+    filled, files = dict(environment), {}
+    for entry in entries():
+        file = environment.get(entry.env + FILE_SUFFIX)
+        if not entry.secret or environment.get(entry.env) or not file:
+            continue
+        try:
+            filled[entry.env] = Path(file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ConfigurationError(
+                f"{entry.env}{FILE_SUFFIX}: {file} cannot be read ({why}). Correct it or unset it."
+            ) from None
+        files[entry.env] = file
+    return filled, files
+
+
 def load(environment: Mapping[str, str] | None = None, toml_file: Path | None = None) -> Loaded:
     """Read all settings.
 
     Raises ``ConfigurationError`` naming the variable, what is wrong with it and where it was set.
     """
-    environment = os.environ if environment is None else environment
+    environment, files = _with_secret_files(os.environ if environment is None else environment)
     toml_file = toml_file or PROJECT_ROOT / "weavloader.toml"
     toml = _toml_values(toml_file)
     data, data_origin = _data_folder(environment, toml)
@@ -200,7 +221,10 @@ def load(environment: Mapping[str, str] | None = None, toml_file: Path | None = 
     origins: dict[str, str] = {}
     for entry in entries():
         if environment.get(entry.env):  # an empty variable counts as not set, as compose files write them
-            values[entry.section][entry.key], origins[entry.env] = environment[entry.env], "environment"
+            values[entry.section][entry.key], origins[entry.env] = (
+                environment[entry.env],
+                files.get(entry.env, "environment"),
+            )
         elif entry.env in toml:
             values[entry.section][entry.key], origins[entry.env] = toml[entry.env], toml_file.name
         elif entry.env in stack_values:
@@ -270,8 +294,11 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             "WEAVLOADER_IMAGE_FORMATS",
             f"{', '.join(unknown) or 'nothing'} is not among {', '.join(IMAGE_FORMATS)}",
         )
-    if settings.jobs.stop >= LONGEST_STOP:
-        refuse("WEAVLOADER_STOP_SECONDS", f"it must be below {LONGEST_STOP}, when a role that stops is ended by force")
+    if settings.jobs.stop >= settings.jobs.stop_limit:
+        refuse(
+            "WEAVLOADER_STOP_SECONDS",
+            f"it must be below WEAVLOADER_STOP_LIMIT ({settings.jobs.stop_limit}), when a role is ended by force",
+        )
     if settings.jobs.visibility_timeout <= settings.jobs.timeout:
         refuse("WEAVLOADER_VISIBILITY_TIMEOUT", "it must be longer than WEAVLOADER_JOB_TIMEOUT, else jobs run twice")
 

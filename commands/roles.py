@@ -21,11 +21,12 @@ def own_endpoint(*parts: str) -> Iterator[None]:
         yield
         return
     from commands.probes import Probes
+    from job_system import pulse
     from metrics.server import serving
 
     with Probes(loaded) as probes:
         asked = {name: probe for name, probe in probes.parts().items() if name in parts}
-        with serving(loaded.metrics, probes=asked, folders={"data": loaded.paths.data}):
+        with serving(loaded.metrics, probes=asked, folders={"data": loaded.paths.data}, late=pulse.late):
             yield
 
 

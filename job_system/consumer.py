@@ -7,6 +7,7 @@ import time
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 import logs
+from job_system import pulse
 from job_system.transport import REFUSALS
 
 log = logs.get(__name__)
@@ -17,6 +18,12 @@ REFUSED_SECONDS = 2.0
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Named in Celery's configuration as ``worker_consumer``."""
+
+    def on_ready(self) -> None:
+        """Let the loop say that it runs; it comes here after each connection, with no timer left."""
+        super().on_ready()
+        pulse.beat()
+        self.timer.call_repeatedly(pulse.EVERY_SECONDS, pulse.beat)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Say why the broker cannot be used yet. One that refuses to write says so at once: it is asked less often."""

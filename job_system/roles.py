@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import sys
 
+from celery.utils.nodenames import host_format
+
 import logs
+from job_system import pulse
 from job_system.app import celery_app
 from job_system.queues import CLEANER, MODERATOR, PROCESSOR, Role, node_name
 from ledger import Ledger
@@ -73,8 +76,9 @@ def _work(settings: Settings, role: Role, threads: int) -> None:
     """
     # Celery says its farewell past all logging, without the role's tag; the hooks log one with it.
     sys.__stdout__ = None  # type: ignore[misc]
+    pulse.beat(pulse.START_SECONDS)
     worker = celery_app.Worker(
-        hostname=node_name(role.name, settings.jobs.broker_url),
+        hostname=host_format(node_name(role.name, settings.jobs.broker_url)),  # %h: the command line would fill it in
         queues=role.queue,
         concurrency=threads,
         without_gossip=True,

@@ -16,6 +16,7 @@ from redis.exceptions import LockError, RedisError
 
 import logs
 from errors import WeavloaderError
+from job_system import pulse
 from job_system.celery_config import SCHEDULER_LOCK_SECONDS, SCHEDULER_TICK_SECONDS, scheduler_url
 from ledger import Ledger
 from settings import load
@@ -47,6 +48,7 @@ class OneScheduler(RedBeatScheduler):  # type: ignore[misc]
     def tick(self, *args: Any, **options: Any) -> float:
         """Send what is due; seconds until the next look."""
         with self._undisturbed():
+            pulse.beat(SCHEDULER_TICK_SECONDS)
             return self._tick(*args, **options)
 
     @contextmanager

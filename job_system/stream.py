@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 import logs
 from errors import WeavloaderError
+from job_system import pulse
 from job_system.hooks.lifecycle import beat
 from job_system.monitor import LOCK
 from job_system.queues import MONITORING, TASKS
@@ -54,6 +55,7 @@ class Stream:
         heart = threading.Thread(target=beat, args=(self._settings, ["stream"], self._stop), name="heartbeat")
         heart.start()
         log.info("stream started")
+        pulse.beat()
         pause = 0.0
         while not self._stop.wait(pause):
             try:
@@ -61,6 +63,7 @@ class Stream:
             except _AWAY as error:
                 log.warning("round failed", error=str(error))
                 pause = AWAY_SECONDS
+            pulse.beat(pause)
         heart.join()
         log.info("stream stopped")
 
@@ -86,6 +89,7 @@ class Stream:
         next_care, doubted = began + CARE_SECONDS, False
         why = "no answer to a round: is a moderator running?"
         while time.monotonic() < began + limit and not self._stop.is_set():
+            pulse.beat()
             meta = result.backend.get_task_meta(result.id, cache=False)
             if meta["status"] == "SUCCESS":
                 summary: dict[str, Any] = meta["result"]

@@ -102,6 +102,7 @@ class Endpoint:
         stop: threading.Event,
         folders: Mapping[str, Path],
         flower: Callable[[], str],
+        late: Callable[[], float],
     ) -> None:
         self._parts = {
             name: _Asked(probe, lambda detail: PartState(False, detail, ""), pace.every, pace.deadline, stop)
@@ -114,6 +115,7 @@ class Endpoint:
             lambda: Encoded(flower_families(flower())), lambda _detail: Encoded([]), FLOWER_EVERY, FLOWER_DEADLINE, stop
         )
         self._folders = folders
+        self._late = late
         self._stop = stop
         self._swept = time.monotonic()
         threading.Thread(target=self._keep_swept, name="sweep", daemon=True).start()
@@ -130,9 +132,14 @@ class Endpoint:
             self._stop.wait(SWEEP_EVERY)
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """200 while this process lives and progresses, whatever the other parts do."""
-        still = time.monotonic() - self._swept
-        return (200 if still < STUCK_AFTER else 503), {"alive": still < STUCK_AFTER, "seconds_since_progress": still}
+        """200 while this process lives and progresses, whatever the other parts do: a role that waits for its broker is
+        not stuck.
+        """
+        still, late = time.monotonic() - self._swept, self._late()
+        broker = self._parts.get("redis")
+        stuck = still >= STUCK_AFTER or (late > 0 and (broker is None or broker.answer().ok))
+        told = {"alive": not stuck, "seconds_since_progress": still, "seconds_late": late}
+        return (503 if stuck else 200), told
 
     def ready(self) -> tuple[int, dict[str, Any]]:
         """503 with the parts' states when one is down."""
@@ -237,12 +244,14 @@ def serving(
     cluster: Cluster | None = None,
     folders: Mapping[str, Path] = MappingProxyType({}),
     flower: Callable[[], str] = str,
+    late: Callable[[], float] = float,
     pace: Pace = Pace(),
 ) -> Iterator[str]:
     """The endpoint while the block runs; gives its address (``http://host:port``).
 
     It tells how full the disks of ``folders`` (name to path) are, and shows what ``flower`` gives of Flower's own
-    metrics. Without ``cluster`` what is cluster-wide is left out: one endpoint of an installation shows it.
+    metrics. ``late`` is by how many seconds this process is overdue to say that it gets on. Without ``cluster`` what is
+    cluster-wide is left out: one endpoint of an installation shows it.
 
     Raises ``ConfigurationError`` when the port is taken or the address is not this host's.
     """
@@ -256,7 +265,7 @@ def serving(
             " Set WEAVLOADER_METRICS_PORT to a free port (WEAVLOADER_METRICS_HOST is the address)."
         ) from None
     stop = threading.Event()
-    server.endpoint = Endpoint(probes, cluster, pace, stop, folders, flower)
+    server.endpoint = Endpoint(probes, cluster, pace, stop, folders, flower, late)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True)
     thread.start()
     try:

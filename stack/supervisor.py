@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from errors import ConfigurationError, PartUnavailable
-from settings import PROJECT_ROOT, process_environment, running_stack
+from settings import PROJECT_ROOT, Jobs, process_environment, running_stack
 from stack.folders import run_folder
 from stack.handover import write_private
 from stack.launch import KEEPING_MEMORY, Launch
@@ -22,8 +22,8 @@ from stack.processes import MARK
 
 CONFIGURATION = PROJECT_ROOT / "supervisord.conf"
 ANSWER_SECONDS = 15.0
-#: supervisord's own limits (8 s for roles, then 4 s for parts, and its loop's second) fit into the first.
-STOP_SECONDS = 13
+#: What supervisord takes beyond the roles' limit (WEAVLOADER_STOP_LIMIT): 4 s for the parts, and its loop's second.
+PARTS_SECONDS = 5
 GRACE_SECONDS = 2
 
 
@@ -87,6 +87,7 @@ class Supervisor:
         self._folder = run_folder(data)
         self._guard: subprocess.Popen[bytes] | None = None
         self._launches: list[Path] = []
+        self._stop_seconds = 0
 
     @property
     def control(self) -> Path:
@@ -100,8 +101,10 @@ class Supervisor:
         Raises ``ConfigurationError`` when it does not answer.
         """
         log = self._data / "logs" / "supervisord.err"
+        limit = int(environment.get("WEAVLOADER_STOP_LIMIT", Jobs().stop_limit))
+        self._stop_seconds = limit + PARTS_SECONDS
         guard = [sys.executable, "-S", str(PROJECT_ROOT / "stack" / "guard.py"), "--watch"]
-        guard += ["--stop", str(STOP_SECONDS), "--grace", str(GRACE_SECONDS)]
+        guard += ["--stop", str(self._stop_seconds), "--grace", str(GRACE_SECONDS)]
         guard += [word for prefix in shm_prefixes for word in ("--shm", prefix)]
         command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", str(CONFIGURATION)]
         names = {
@@ -109,6 +112,9 @@ class Supervisor:
             "WEAVLOADER_RUN_DIR": str(self._folder),
             "WEAVLOADER_LOG_DIR": str(self._data / "logs"),
             "WEAVLOADER_AUTOSTART": "false",
+            "WEAVLOADER_AUTOSTART_WEB": "false",
+            "WEAVLOADER_LOG_BYTES": "10MB",
+            "WEAVLOADER_STOP_LIMIT": str(limit),
             "WEAVLOADER_FURTHER_PROCESSORS": str(processors - 1),
             "WEAVLOADER_ROLE_METRICS": "false",  # the metrics role serves those of all
             "PYTHONUNBUFFERED": "1",
@@ -158,7 +164,7 @@ class Supervisor:
         return self._guard is not None and self._guard.poll() is None
 
     def stop(self) -> None:
-        """End supervisord and every program: roles first, then parts, by force after ``STOP_SECONDS``."""
+        """End supervisord and every program: roles first, then parts, by force after what both may take."""
         if self._guard is None:
             return
         if self.alive():
@@ -166,7 +172,7 @@ class Supervisor:
                 ask(self.control, "shutdown", timeout=1)  # noticed at once, a signal only after up to a second
             self._guard.terminate()
             try:
-                self._guard.wait(STOP_SECONDS + 1)
+                self._guard.wait(self._stop_seconds + 1)
             except subprocess.TimeoutExpired:
                 self._guard.kill()
         self._guard.wait()

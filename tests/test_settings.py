@@ -146,3 +146,34 @@ def test_the_readme_lists_every_setting_as_it_is() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.Settings().triton.port = 1  # type: ignore[misc]
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, nothing: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from a file\n")
+    loaded = load({"WEAVIATE_API_KEY_FILE": str(file)}, nothing)
+    assert loaded.settings.weaviate.api_key == "from a file"
+    assert loaded.origins["WEAVIATE_API_KEY"] == str(file)
+    assert "from a file" in settings.secrets_of(loaded.settings)
+
+
+def test_a_variable_goes_before_its_file_and_an_empty_file_counts_as_not_set(tmp_path: Path, nothing: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("")
+    assert load({"WEAVIATE_API_KEY_FILE": str(file)}, nothing).settings.weaviate.api_key == ""
+    both = load({"WEAVIATE_API_KEY_FILE": str(tmp_path / "none"), "WEAVIATE_API_KEY": "given"}, nothing)
+    assert both.settings.weaviate.api_key == "given"
+
+
+def test_a_file_of_a_secret_that_cannot_be_read_is_named(tmp_path: Path, nothing: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"SAGE_PASS_FILE: .*/none cannot be read \(No such file"):
+        load({"SAGE_PASS_FILE": str(tmp_path / "none")}, nothing)
+
+
+def test_only_secrets_are_taken_from_files(tmp_path: Path, nothing: Path) -> None:
+    assert load({"TRITON_HOST_FILE": str(tmp_path / "none")}, nothing).settings.triton.host == ""
+
+
+def test_a_stop_may_take_longer_where_its_limit_is_higher(nothing: Path) -> None:
+    given = {"WEAVLOADER_STOP_SECONDS": "120", "WEAVLOADER_STOP_LIMIT": "140"}
+    assert load(given, nothing).settings.jobs.stop == 120

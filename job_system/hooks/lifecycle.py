@@ -18,6 +18,7 @@ from celery.platforms import SecurityWarning
 
 import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
+from job_system import pulse
 from job_system.app import celery_app
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
@@ -183,6 +184,7 @@ def _stopping(**_: Any) -> None:
 
 def _finish() -> None:
     seconds = load().settings.jobs.stop
+    pulse.beat(seconds)  # its loop has ended
     log.info("worker stops", seconds=seconds)
     time.sleep(seconds)
     celery_app.hand_back()

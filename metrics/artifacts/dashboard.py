@@ -103,9 +103,9 @@ def _options(panel: Panel) -> dict[str, Any]:
             return {"reduceOptions": last, "orientation": "horizontal", "displayMode": "basic"}
 
 
-def provisioned_datasource() -> dict[str, Any]:
+def provisioned_datasource(url: str = "http://127.0.0.1:9090") -> dict[str, Any]:
     """For Grafana's ``provisioning/datasources``."""
-    source = {"name": "Prometheus", "type": "prometheus", "access": "proxy", "url": "http://127.0.0.1:9090"}
+    source = {"name": "Prometheus", "type": "prometheus", "access": "proxy", "url": url}
     return {"apiVersion": 1, "datasources": [{**source, "isDefault": True}]}
 
 

@@ -1,4 +1,4 @@
-"""The little of YAML that Prometheus' files need: mappings and lists of strings and numbers."""
+"""The little of YAML that our files need: mappings and lists of strings and numbers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def _lines(value: Any) -> list[str]:
 def _entry(key: str, value: Any) -> list[str]:
     if isinstance(value, (Mapping, list, tuple)) and value:
         return [key, *(f"  {line}" for line in _lines(value))]
+    if _is_text(value):
+        return [f"{key} |", *(f"  {line}" for line in value.splitlines())]
     return [f"{key} {_scalar(value)}"]
 
 
@@ -33,7 +35,16 @@ def _item(value: Any) -> list[str]:
     if isinstance(value, Mapping) and value:
         first, *rest = _lines(value)
         return [f"- {first}", *(f"  {line}" for line in rest)]
+    if _is_text(value):
+        return ["- |", *(f"  {line}" for line in value.splitlines())]
     return [f"- {_scalar(value)}"]
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is shown as it is, line by line: several whole lines without anything that a block would change."""
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[ -~\u00a0-\ud7ff\ue000-\ufffd]*\n){2,}", value):
+        return False
+    return not value.startswith((" ", "\n")) and not value.endswith("\n\n")
 
 
 def _scalar(value: Any) -> str:

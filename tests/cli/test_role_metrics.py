@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
+import time
 
 import httpx
 import pytest
@@ -42,7 +44,7 @@ def test_a_role_serves_itself_and_leaves_out_what_is_cluster_wide(commands: Comm
     assert re.findall(r"^weavloader_(?:queue_size|ledger_images|dlq_size)[{ ]", text, re.M) == []
     assert httpx.get(f"http://127.0.0.1:{port}/health").json()["alive"]
     if role in WORKERS:
-        process.says("worker ready")
+        process.says(f"worker ready node={role}@{socket.gethostname()} ")
         assert process.stop() == 0
 
 
@@ -60,3 +62,37 @@ def test_ready_tells_of_the_parts_that_the_role_needs(commands: Commands) -> Non
 
     eventually(lambda: parts("cleaner") == {"redis": True}, 40)
     eventually(lambda: parts("processor") == {"redis": True, "triton": False, "weaviate": False}, 40)
+
+
+HURRIED = """
+import sys
+from job_system import pulse
+pulse.EVERY_SECONDS, pulse.SLACK_SECONDS = float(sys.argv[2]), -4.0  # overdue a second after each sign
+sys.argv = ["main.py", sys.argv[1]]
+import main
+sys.exit(main.main())
+"""
+
+
+@pytest.mark.parametrize("every", ["0.3", "60"], ids=["a loop that runs", "a loop that got stuck"])
+def test_health_is_that_of_the_worker_s_own_loop(commands: Commands, every: str) -> None:
+    (port,) = free_ports(1)
+    environment = {
+        "WEAVLOADER_DATA_DIR": str(commands.folder / "moderator"),
+        "WEAVLOADER_ROLE_METRICS": "true",
+        "WEAVLOADER_METRICS_PORT": str(port),
+    }
+    process = commands.start(sys.executable, "-c", HURRIED, "moderator", every, **environment)
+    process.says("worker ready")
+
+    def late() -> float:
+        said: float = httpx.get(f"http://127.0.0.1:{port}/health").json()["seconds_late"]
+        return said
+
+    if every == "60":
+        eventually(lambda: late() > 0.5, 10)
+        assert eventually(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 503, 10)
+    else:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert late() == 0

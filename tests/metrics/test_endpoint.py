@@ -22,9 +22,10 @@ UP = PartState(True, "it answered", "127.0.0.1:1")
 
 
 @contextmanager
-def endpoint(**probes: Probe) -> Iterator[str]:
+def endpoint(late: float = 0, **probes: Probe) -> Iterator[str]:
     (port,) = free_ports(1)
-    with serving(Metrics(port=port), probes=probes, cluster=lambda: COUNTS, pace=Pace(0.05, 0.3)) as address:
+    section, pace = Metrics(port=port), Pace(0.05, 0.3)
+    with serving(section, probes=probes, cluster=lambda: COUNTS, pace=pace, late=lambda: late) as address:
         yield address
 
 
@@ -166,3 +167,15 @@ def test_serve_ends_when_it_is_told_to() -> None:
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_role_whose_loop_is_overdue_is_not_healthy() -> None:
+    with endpoint(late=2.5, redis=lambda: UP) as address:
+        answer = eventually(lambda: (got := httpx.get(f"{address}/health")).status_code == 503 and got, 5)
+    assert answer.json()["seconds_late"] == 2.5
+
+
+def test_a_role_that_waits_for_its_broker_is_not_stuck() -> None:
+    with endpoint(late=2.5, redis=unavailable) as address:
+        eventually(lambda: "does not answer" in httpx.get(f"{address}/ready").text, 5)
+        assert httpx.get(f"{address}/health").status_code == 200

@@ -59,7 +59,7 @@ def test_the_configuration_has_a_program_for_every_part_and_role_in_its_group() 
     assert all(parser[f"program:{name}"]["autorestart"] == "true" for name in programs)
 
 
-def test_plain_supervisord_runs_the_roles_and_no_part_with_the_five_documented_variables(tmp_path: Path) -> None:
+def test_plain_supervisord_runs_the_roles_and_no_part_with_the_documented_variables(tmp_path: Path) -> None:
     """As in a container, where the parts run elsewhere; here they are not set, so the roles end and are tried again."""
     with tempfile.TemporaryDirectory() as run:
         environment = {
@@ -67,6 +67,9 @@ def test_plain_supervisord_runs_the_roles_and_no_part_with_the_five_documented_v
             "WEAVLOADER_RUN_DIR": run,
             "WEAVLOADER_LOG_DIR": str(tmp_path),
             "WEAVLOADER_AUTOSTART": "true",
+            "WEAVLOADER_AUTOSTART_WEB": "false",
+            "WEAVLOADER_LOG_BYTES": "0",
+            "WEAVLOADER_STOP_LIMIT": "8",
             "WEAVLOADER_FURTHER_PROCESSORS": "1",
             "WEAVLOADER_DATA_DIR": str(tmp_path),
         }
@@ -82,6 +85,7 @@ def test_plain_supervisord_runs_the_roles_and_no_part_with_the_five_documented_v
             assert {name for name, state in found.items() if state.state == "STOPPED"} == {
                 *(part.name for part in PARTS),
                 prometheus.NAME,
+                "web",
             }
             for name in ("processor", "processor2"):
                 log = tmp_path / f"{name}.log"

@@ -1,0 +1,205 @@
+"""The compose files: by the specification's schema, by docker-compose 1.29 itself, and by rules of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from job_system.queues import ROLES as WORKERS
+from metrics.artifacts import scraping
+from settings import PROJECT_ROOT
+from stack import ROLES
+from tests.containers.files import (
+    COMPOSE,
+    COMPOSE_FILES,
+    GPU_FILE,
+    ROLES_FILE,
+    SHARED_FILE,
+    known_to_us,
+    listed_settings,
+    read,
+    services,
+    setting_names,
+)
+from tests.fixtures.debian import folder_of
+
+#: Settings that no container takes from outside: where it listens and keeps things is fixed, the rest is of `up`.
+FIXED = {
+    *("WEAVLOADER_DATA_DIR", "WEAVLOADER_CACHE_DIR", "WEAVLOADER_ROLE_METRICS", "WEAVLOADER_STOP_LIMIT"),
+    *("WEAVLOADER_METRICS_HOST", "WEAVLOADER_METRICS_PORT", "WEAVLOADER_FLOWER_HOST", "WEAVLOADER_FLOWER_PORT"),
+    *("WEAVLOADER_FLOWER_URL", "WEAVLOADER_WEB_HOST", "WEAVLOADER_WEB_PORT"),
+    *("WEAVLOADER_REDIS_PORT", "WEAVLOADER_TRITON_HTTP_PORT", "WEAVLOADER_TRITON_METRICS_PORT"),
+    *("WEAVLOADER_MODEL_REPOSITORY", "WEAVLOADER_LOAD_MODELS", "WEAVIATE_BIN", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS"),
+    *("WEAVLOADER_WEAVIATE_METRICS_PORT", "WEAVLOADER_PROMETHEUS", "WEAVLOADER_PROMETHEUS_PORT"),
+}
+PUBLISHED = {"weavloader": {8080, 5555}, "web": {8000}, "grafana": {3000}}
+LOOPBACK = re.compile(r"\$\{WEAVLOADER_PUBLISH:-127\.0\.0\.1\}:(\d+):\1")
+OURS = ("weavloader", "web", "secrets")
+
+
+def variables(value: Any) -> set[str]:
+    """Every ``${NAME…}`` of a document, by name."""
+    return set(re.findall(r"(?<!\$)\$\{(\w+)", json.dumps(value)))
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda path: path.name)
+def test_the_file_meets_the_compose_specification(file: Path) -> None:
+    schema = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+    jsonschema.validators.validator_for(schema)(schema).validate(read(file))
+
+
+@pytest.mark.debian("docker-compose")
+@pytest.mark.parametrize("further", [(), (ROLES_FILE,), (GPU_FILE,), (SHARED_FILE,)], ids=lambda names: str(len(names)))
+def test_docker_compose_1_29_reads_it_without_any_variable(
+    debian: Callable[[str], Path], further: tuple[Path, ...]
+) -> None:
+    words = [word for file in (COMPOSE, *further) for word in ("-f", file)]
+    packages = folder_of("docker-compose") / "usr/lib/python3/dist-packages"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-W", "ignore", debian("docker-compose"), *words, "config"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(packages),
+            **({"REDIS_PASSWORD": "p", "WEAVLOADER_SHARED_ADDRESS": "10.0.0.1"} if SHARED_FILE in further else {}),
+        },
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("file", [COMPOSE, ROLES_FILE], ids=lambda path: path.name)
+def test_every_service_has_health_limits_restart_and_bounded_logs(file: Path) -> None:
+    known = set(services(COMPOSE)) | set(services(ROLES_FILE))
+    for name, service in services(file).items():
+        if "image" not in service:
+            continue  # it changes one of the other file
+        assert service["healthcheck"].get("test") or name == "secrets", name
+        assert service["restart"] == ("no" if name == "secrets" else "unless-stopped"), name
+        assert {"mem_limit", "cpus", "pids_limit"} <= set(service), name
+        assert service["logging"]["options"]["max-size"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert set(service.get("depends_on", {})) <= known, name
+        for needed, how in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if needed == "secrets" else "service_healthy"
+            assert how == {"condition": expected}, name
+        image = service["image"]
+        assert re.search(r":(\$\{\w+:-)?v?\d[\w.}-]*$", image), f"{image} is not pinned"
+        assert ("build" in service) == image.startswith("weavloader"), name
+        assert isinstance(service["cpus"], str) or service["cpus"] <= 1, "a host may have one CPU"
+
+
+def test_only_page_flower_metrics_and_grafana_are_published_on_one_address() -> None:
+    for file, further in ((COMPOSE, {}), (ROLES_FILE, {"metrics": {8080}, "flower": {5555}})):
+        for name, service in services(file).items():
+            ports = [LOOPBACK.fullmatch(port) for port in service.get("ports", ())]
+            assert all(ports), name
+            expected = (PUBLISHED if file == COMPOSE else further).get(name, set())
+            assert {int(port[1]) for port in ports if port} == expected, name
+
+
+def test_the_parts_have_no_way_out() -> None:
+    document = read(COMPOSE)
+    assert document["networks"]["inside"] == {"internal": True}
+    for name in ("redis", "weaviate", "triton", "redis-exporter"):
+        assert document["services"][name]["networks"] == ["inside"]
+    named = {name: service for name, service in document["services"].items() if "ports" in service}
+    assert all("outside" in service["networks"] for service in named.values())
+    volumes = {
+        volume.partition(":")[0]
+        for service in document["services"].values()
+        for volume in service.get("volumes", ())
+        if not volume.startswith(".")
+    }
+    assert volumes == set(document["volumes"])
+
+
+def test_what_is_mounted_from_the_project_is_there() -> None:
+    for service in services(COMPOSE).values():
+        for volume in service.get("volumes", ()):
+            if volume.startswith("./"):
+                assert (PROJECT_ROOT / volume.partition(":")[0]).exists(), volume
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda path: path.name)
+def test_our_containers_get_variables_that_the_product_reads(file: Path) -> None:
+    for name, service in services(file).items():
+        if name in OURS or str(service.get("image", "")).startswith("weavloader:"):
+            unknown = [variable for variable in service.get("environment", {}) if not known_to_us(variable)]
+            assert unknown == [], name
+
+
+def test_every_setting_reaches_the_containers_or_is_fixed_there() -> None:
+    plain = {name for name in setting_names() if not name.endswith("_FILE")}
+    listed = listed_settings()
+    assert len(listed) == len(set(listed))
+    fixed = set(services(COMPOSE)["weavloader"]["environment"]) & plain
+    assert set(listed) | fixed | FIXED == plain
+    assert set(listed) & (fixed | FIXED) == set()
+    for file, name in ((COMPOSE, "weavloader"), (COMPOSE, "web"), *((ROLES_FILE, role.name) for role in WORKERS)):
+        assert services(file)[name]["env_file"] == ["deploy/settings.env"]
+
+
+def test_the_secrets_are_made_of_the_files_that_are_read() -> None:
+    from deploy.make_secrets import wanted
+    from settings import Settings
+
+    made = set(wanted(Settings()))
+    text = "".join(file.read_text() for file in COMPOSE_FILES)
+    assert set(re.findall(r"/secrets/(\w+)", text)) == made
+    given = set(services(COMPOSE)["secrets"]["environment"])
+    assert given <= setting_names() & set(listed_settings())
+
+
+def test_the_example_names_every_variable_of_the_files() -> None:
+    used = set().union(*(variables(read(file)) for file in COMPOSE_FILES)) | {"HF_TOKEN"}
+    example = (PROJECT_ROOT / ".env.example").read_text()
+    named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", example, re.M))
+    assert used <= named
+    assert named - used <= set(listed_settings())
+    assert [line for line in example.splitlines() if line and not re.match(r"#|[A-Z_]+=$", line)] == []
+
+
+def test_the_second_file_has_every_role_and_leaves_the_single_container_out() -> None:
+    split = services(ROLES_FILE)
+    assert {name for name, service in split.items() if "image" in service} == set(ROLES) - {"web"}
+    assert split["weavloader"] == {"profiles": ["all-in-one"]}
+    for name in set(ROLES) - {"web"}:
+        assert split[name]["command"] == [name]
+
+
+def test_a_stop_gives_running_images_their_time() -> None:
+    for file, name in ((COMPOSE, "weavloader"), (ROLES_FILE, "processor")):
+        service = services(file)[name]
+        environment = service["environment"]
+        finish = int(environment["WEAVLOADER_STOP_SECONDS"].rpartition(":-")[2].rstrip("}"))
+        assert finish < int(environment["WEAVLOADER_STOP_LIMIT"]) < int(service["stop_grace_period"].rstrip("s"))
+
+
+@pytest.mark.parametrize("file", [COMPOSE, ROLES_FILE], ids=lambda path: path.name)
+def test_prometheus_scrapes_services_that_are_there(file: Path) -> None:
+    config = next(word for word in services(file)["prometheus"]["command"] if word.startswith("--config.file="))
+    mounted = dict(volume.split(":")[:2] for volume in services(COMPOSE)["prometheus"]["volumes"])
+    folder = next(path for path, place in mounted.items() if place == "/etc/weavloader")
+    scraped = read(PROJECT_ROOT / folder / config.partition("/etc/weavloader/")[2])
+    names = {
+        target.partition(":")[0]
+        for job in scraped["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    } | {name for job in scraped["scrape_configs"] for dns in job.get("dns_sd_configs", ()) for name in dns["names"]}
+    assert names <= set(services(COMPOSE)) | set(services(file))
+    if file == ROLES_FILE:
+        assert set(scraping.ROLES_WITH_ENDPOINT) <= names

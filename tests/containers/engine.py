@@ -27,7 +27,7 @@ PACKAGES = "python3,python3-venv,libpython3.11,ca-certificates,busybox,redis-ser
 PULLED = {
     "python": "python:3.11.13-slim-bookworm",
     "redis": "redis:7.2.6-bookworm",
-    "weaviate": "cr.weaviate.io/semitechnologies/weaviate:1.37.14",
+    "weaviate": "semitechnologies/weaviate:1.37.14",
     "redis-exporter": "oliver006/redis_exporter:v1.66.0-alpine",
     "prometheus": "prom/prometheus:v2.53.3",
     "grafana": "grafana/grafana:11.4.0",

@@ -139,7 +139,7 @@ def weaviate() -> list[Object]:
     alive, ready = "/v1/.well-known/live", "/v1/.well-known/ready"
     container = {
         "name": "weaviate",
-        "image": "cr.weaviate.io/semitechnologies/weaviate:1.37.14",
+        "image": "semitechnologies/weaviate:1.37.14",
         "command": shell(WEAVIATE),
         "env": [named, *plain(WEAVIATE_NODES), *plain(WEAVIATE_SETTINGS)],
         "ports": ports({**WEAVIATE_PORTS, **WEAVIATE_CLUSTER_PORTS}),

@@ -94,7 +94,7 @@ async def ceiling(
     already. The measurement takes ``seconds``, or longer where by then fewer than ``in_flight`` images have ended.
     Without ``text`` the captions' texts are not embedded. Raises what the adapters raise, when the first call fails.
     """
-    run = _Run(captioner, embedder, _endless(pictures), in_flight, seconds, text)
+    run = _Run(captioner, embedder, endless(pictures), in_flight, seconds, text)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(in_flight):
@@ -185,7 +185,7 @@ class _Run:
                 self._ended = end
 
 
-def _endless(pictures: Sequence[Picture]) -> Iterator[Picture]:
+def endless(pictures: Sequence[Picture]) -> Iterator[Picture]:
     """The pictures in turn, each time with other bytes and the same pixels."""
     started = f"{time.time_ns()}"
     for number, picture in enumerate(itertools.cycle(pictures)):

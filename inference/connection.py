@@ -170,6 +170,14 @@ class TritonConnection:
         """Return when the server answers. Raises ``PartUnavailable``."""
         await self._live(self._open(), seconds)
 
+    async def told(self, question: str, *arguments: str) -> Any:
+        """The answer to one of the SDK's questions that need no model's work, as the server gives it.
+
+        Raises ``PartUnavailable``.
+        """
+        client = self._open()
+        return await self._admin(client, "server", getattr(client, question), *arguments)
+
     async def ready(self, models: Sequence[str]) -> None:
         """Return when the server has the models ready (which a model whose process died still is).
 

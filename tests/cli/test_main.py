@@ -13,7 +13,7 @@ from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
     *("demo", "up", "setup", "add", "replay", "search", "similar", "export", "mcp"),
-    *("status", "top", "doctor", "audit", "calibrate", "dlq", "config", "env"),
+    *("status", "top", "doctor", "audit", "calibrate", "models", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 
@@ -36,7 +36,9 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
     assert "0 done, 1 failed, 2 wrong usage, 3 a part is not reachable, 4" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "dlq list", "dlq show", "dlq stats", "dlq replay", "dlq discard"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "models bench", "dlq list", "dlq show", "dlq stats", "dlq replay", "dlq discard"]
+)
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.returncode == 0

@@ -31,6 +31,7 @@ WORDS = {
     "top": ("--once",),
     "audit": ("--deep", "--since", "1h"),
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
+    "models bench": ("--seconds", "0.2", "--at-a-time", "1,2"),
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),

@@ -66,7 +66,7 @@ manifests: $(VENV)/.installed ## write the Kubernetes manifests again
 
 requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-		--extra stack --extra replay pyproject.toml -o requirements.txt
+		--extra stack --extra replay --extra evaluate pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 		--all-extras pyproject.toml -o requirements-dev.txt
 

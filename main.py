@@ -19,7 +19,20 @@ if not all(map(find_spec, ("celery", "click", "numpy", "pydantic", "redis", "ric
 
 import click
 
-from commands import adding, calibrating, finding, letters, looking, replaying, roles, running, serving, taking, top
+from commands import (
+    adding,
+    calibrating,
+    evaluating,
+    finding,
+    letters,
+    looking,
+    replaying,
+    roles,
+    running,
+    serving,
+    taking,
+    top,
+)
 from errors import EXIT_FAILED, EXIT_OK, WeavloaderError
 from settings import environment_variable
 
@@ -30,7 +43,7 @@ class HouseGroup(click.Group):
     sections = (
         ("Run it", ("demo", "up", "setup", "add", "replay")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
-        ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "dlq", "config", "env")),
+        ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
             "Roles, one process each",
             ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -62,7 +75,20 @@ def cli(ctx: click.Context) -> None:
         ctx.invoke(roles.stream)
 
 
-for room in (running, adding, replaying, finding, taking, looking, top, calibrating, serving, letters, roles):
+for room in (
+    running,
+    adding,
+    replaying,
+    finding,
+    taking,
+    looking,
+    top,
+    calibrating,
+    serving,
+    evaluating,
+    letters,
+    roles,
+):
     for command in room.COMMANDS:
         cli.add_command(command)
 

@@ -13,7 +13,7 @@ from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
     *("demo", "up", "setup", "add", "replay", "search", "similar", "export", "mcp"),
-    *("status", "top", "doctor", "audit", "calibrate", "models", "dlq", "config", "env"),
+    *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +33,7 @@ WORDS = {
     "audit": ("--deep", "--since", "1h"),
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
     "models bench": ("--seconds", "0.2", "--at-a-time", "1,2"),
+    "evaluate": ("{dataset}",),
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),
@@ -72,9 +74,22 @@ def letters(house: House) -> Iterator[list[str]]:
         ledger.letters.discard(ledger.letters.ids())
 
 
+@pytest.fixture(scope="module")
+def dataset(house: House, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a query, whose picture has landed."""
+    folder = tmp_path_factory.mktemp("dataset")
+    shutil.copy(photos / "coffee.png", folder)
+    (folder / "queries.jsonl").write_text('{"query": "a cup of coffee", "relevant": ["coffee.png"]}')
+    assert house.run("add", str(folder), "--until-landed", timeout=120).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize("name", LISTING)
-def test_standard_output_is_one_json_object(house: House, letters: list[str], photos: Path, name: str) -> None:
-    words = [word.format(*letters, picture=photos / "coffee.png", photos=photos) for word in WORDS.get(name, ())]
+def test_standard_output_is_one_json_object(
+    house: House, letters: list[str], photos: Path, dataset: Path, name: str
+) -> None:
+    given = {"picture": photos / "coffee.png", "photos": photos, "dataset": dataset}
+    words = [word.format(*letters, **given) for word in WORDS.get(name, ())]
     done = house.run(*name.split(), *words, "--json", timeout=120)
     assert isinstance(json.loads(done.stdout), dict), done.stderr
     assert done.returncode in (0, 1, 3), done.stderr

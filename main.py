@@ -29,6 +29,7 @@ from commands import (
     replaying,
     roles,
     running,
+    selecting,
     serving,
     taking,
     top,
@@ -41,7 +42,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "replay")),
+        ("Run it", ("demo", "up", "setup", "add", "replay", "select")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
@@ -79,6 +80,7 @@ for room in (
     running,
     adding,
     replaying,
+    selecting,
     finding,
     taking,
     looking,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 PROJECT_ROOT = Path(__file__).resolve().parent
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIC")
@@ -36,7 +37,37 @@ def _bare(value: object) -> object:
     return value.strip().strip("/") if isinstance(value, str) else value
 
 
+def hours_of(spans: tuple[str, ...]) -> frozenset[int]:
+    """The hours of the day (0 to 23) of spans like ``6``, ``6-19`` (both count) or ``22-4`` (over midnight).
+
+    Raises ``ValueError`` that names the span.
+    """
+    found: set[int] = set()
+    for span in spans:
+        first, _, last = span.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal() and int(first) < 24 and int(last or first) < 24):
+            raise ValueError(f"{span!r} is no span of hours: give 0 to 23, for example 6-19 or 22-4")
+        length = (int(last or first) - int(first)) % 24
+        found |= {(int(first) + step) % 24 for step in range(length + 1)}
+    return frozenset(found)
+
+
+def _spans(value: tuple[str, ...]) -> tuple[str, ...]:
+    hours_of(value)
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{value!r} is no time zone: give a name like UTC or America/Chicago") from None
+    return value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Spans = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_spans)]
+Zone = Annotated[str, AfterValidator(_zone)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -112,6 +143,23 @@ class Monitor(Section):
         200_000,
         "WEAVLOADER_HIGH_WATER",
         "images pending at which nothing new is taken from the sources until a tenth is worked off (0: no limit)",
+    )
+
+
+class Selection(Section):
+    """Which images of the sources are taken; the rest is skipped, with its reason. Own pictures are always taken."""
+
+    nodes: Words = setting(
+        (), "WEAVLOADER_SELECT_NODES", "comma list of nodes (vsn or node id, with * and ?) to take [all]"
+    )
+    cameras: Words = setting((), "WEAVLOADER_SELECT_CAMERAS", "comma list of cameras (with * and ?) to take [all]")
+    tasks: Words = setting((), "WEAVLOADER_SELECT_TASKS", "comma list of tasks (with * and ?) to take [all]")
+    hours: Spans = setting(
+        (), "WEAVLOADER_SELECT_HOURS", "comma list of hours of the day to take: 12, 6-19 (both count), 22-4 [all]"
+    )
+    zone: Zone = setting("UTC", "WEAVLOADER_SELECT_ZONE", "time zone of these hours, for example America/Chicago")
+    most_per_hour: Few = setting(
+        0, "WEAVLOADER_SELECT_MOST", "pictures of a camera and hour that are taken, the first ones (0: no limit)"
     )
 
 
@@ -387,6 +435,7 @@ class Settings(Section):
     paths: Paths = Paths()
     sage: Sage = Sage()
     monitor: Monitor = Monitor()
+    selection: Selection = Selection()
     fetch: Fetch = Fetch()
     jobs: Jobs = Jobs()
     triton: Triton = Triton()

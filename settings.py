@@ -35,6 +35,7 @@ from sections import (
     Paths,
     Sage,
     Section,
+    Selection,
     Settings,
     Triton,
     Weaviate,
@@ -53,6 +54,7 @@ __all__ = [
     "Monitor",
     "Paths",
     "Sage",
+    "Selection",
     "Settings",
     "Triton",
     "Weaviate",
@@ -247,8 +249,14 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         entry = names[str(problem["loc"][0]), str(problem["loc"][1])]
-        lines.append(f"{entry.env} (from {origins[entry.env]}): {problem['msg'].lower()} ({entry.help})")
+        lines.append(f"{entry.env} (from {origins[entry.env]}): {_said(problem)} ({entry.help})")
     return "; ".join(lines) + ". Correct it or unset it."
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    """What is wrong, in pydantic's words with a small letter, or in our own validators' as they stand."""
+    own = problem.get("ctx", {}).get("error")
+    return str(own) if isinstance(own, ValueError) else str(problem["msg"]).lower()
 
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

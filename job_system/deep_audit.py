@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from errors import PartUnavailable, WeavloaderError
+from job_system.selection import Selector
 from ledger import Ledger
 from ledger.traces import STEPS
 from records import OWN, ImageRecord, Page, SourceAddress
@@ -108,6 +109,7 @@ class DeepAudit:
         self._since = since
         self._until = until
         self._report = report
+        self._selector = Selector(settings.selection)
         self.findings = Findings()
 
     async def run(self) -> Findings:
@@ -182,13 +184,17 @@ class DeepAudit:
             for some in _cut(records):
                 standings = self._ledger.standings([record.id for record in some])
                 for record in some:
-                    if record.id not in standings and promised(record.captured_ns):
+                    if record.id not in standings and promised(record.captured_ns) and not self._left_out(record):
                         self.findings.records[record.id] = record
                         self.findings.never_seen.append(record.id)
             if page.complete_ns is None or page.complete_ns > end + 10**9:
                 return
             start = page.complete_ns
             self._report(f"reading {source.name}", (start - first) // 10**9, (end - first) // 10**9)
+
+    def _left_out(self, record: ImageRecord) -> bool:
+        """Whether the settings do not choose it. A person's own pictures are always chosen."""
+        return record.source != OWN and bool(self._selector.reason(record))
 
     def _promised(self, source: str) -> Callable[[int], bool]:
         """Whether an image of a time should have been seen by now.

@@ -27,10 +27,17 @@ LOW_WATER = 0.9
 
 Poll = Callable[[SourceAddress, int], Page]
 Publish = Callable[[Sequence[ImageRecord]], None]
+Select = Callable[[Page], Page]
+"""Moves what is not wanted from a page's records to its skipped ones."""
 
 
 def poll_sources(
-    ledger: Ledger, sources: Sequence[SourceAddress], section: Monitor, poll: Poll, publish: Publish
+    ledger: Ledger,
+    sources: Sequence[SourceAddress],
+    section: Monitor,
+    poll: Poll,
+    publish: Publish,
+    select: Select = lambda page: page,
 ) -> dict[str, Any]:
     """Poll every source once, each from its own cursor, one round at a time whoever starts it.
 
@@ -44,6 +51,10 @@ def poll_sources(
     Raises ``PartUnavailable`` when the ledger's or the queue's server is away: nothing is lost, because a cursor moves
     only after what stands before it is in the ledger.
     """
+
+    def chosen(source: SourceAddress, start: int) -> Page:
+        return select(poll(source, start))
+
     with ledger.lock(LOCK, LOCK_SECONDS) as mine:
         if not mine:
             return {"sources": {}, "busy": True, "running": True}
@@ -52,11 +63,11 @@ def poll_sources(
         for source in sources:
             held_before = bool(before.get(source.name, {}).get("held"))
             if source.name in paused:
-                done = _poll_paused(ledger, source, section, poll, publish)
+                done = _poll_paused(ledger, source, section, chosen, publish)
             elif why := _backlog(ledger, section, held_before):
                 done = {**_not_polled(""), "held": why}
             else:
-                done = _poll_source(ledger, source, section, poll, publish)
+                done = _poll_source(ledger, source, section, chosen, publish)
             rounds[source.name] = done
             ledger.note_poll(source.name, {**done, "when": time.time()})
     recorder.stream_health(not any(done["error"] for done in rounds.values()))

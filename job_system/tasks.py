@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from settings import Monitor, Sage
     from sources import Poller
 
+#: Seconds for which it is known, beyond what every poll reads again, which images of an hour were chosen: as much as a
+#: source is read at once after a gap.
+PLACES_SECONDS = 6 * 3600.0
+
 
 # ``throws`` are the expected faults: the state is FAILURE, without a traceback in the log (the letter has it).
 @celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
@@ -38,8 +42,10 @@ def _poller(sage: Sage, monitor: Monitor) -> Poller:
 def monitor_data_stream(self: Task) -> dict[str, Any]:
     """Poll every source once and queue what is new; see ``job_system.monitor.poll_sources`` for the summary."""
     from job_system.monitor import poll_sources
+    from job_system.selection import Selector
 
     runtime = self.app.runtime
+    selector = Selector(runtime.settings.selection)
     poller = _poller(runtime.settings.sage, runtime.settings.monitor)
 
     def poll(address: SourceAddress, start_ns: int) -> Page:
@@ -49,7 +55,18 @@ def monitor_data_stream(self: Task) -> dict[str, Any]:
     def publish(records: Sequence[ImageRecord]) -> None:
         publish_records(self.app, records)
 
-    return poll_sources(runtime.ledger, runtime.sources.read(), runtime.settings.monitor, poll, publish)
+    def places(wanted: Sequence[tuple[str, str]], most: int) -> set[int]:
+        taken: set[int] = runtime.ledger.places(wanted, most, PLACES_SECONDS + runtime.settings.monitor.overlap)
+        return taken
+
+    return poll_sources(
+        runtime.ledger,
+        runtime.sources.read(),
+        runtime.settings.monitor,
+        poll,
+        publish,
+        lambda page: selector.select(page, places),
+    )
 
 
 @celery_app.task(bind=True, ignore_result=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]

@@ -88,6 +88,16 @@ class Ledger:
             new += [batch[at] for at in self._connection.run("record_skipped", *flat)]
         return new
 
+    def places(self, wanted: Sequence[tuple[str, str]], most: int, kept: float) -> set[int]:
+        """Of groups that have ``most`` places each: the positions of those (group, id) pairs that have one, in order of
+        asking. Who has a place keeps it, until nobody got one in its group for ``kept`` seconds.
+        """
+        found: set[int] = set()
+        for start in range(0, len(wanted), _BATCH):
+            flat = chain.from_iterable(wanted[start : start + _BATCH])
+            found |= {start + int(at) for at in self._connection.run("places", most, int(kept), *flat)}
+        return found
+
     def cursor(self, source: str) -> int | None:
         """The newest time (nanoseconds since the epoch) that was recorded of a source; None before its first page."""
         text = self._connection.command("GET", _cursor_key(source))

@@ -25,9 +25,10 @@ def together(steps: Mapping[str, Callable[[], Any]], report: Report) -> dict[str
     """
     before = descendants()
     pool = ThreadPoolExecutor(max(1, len(steps)), thread_name_prefix="install")
+    names: dict[Future[Any], str] = {}
     try:
         began = time.monotonic()
-        names: dict[Future[Any], str] = {pool.submit(step): name for name, step in steps.items()}
+        names = {pool.submit(step): name for name, step in steps.items()}
         pending = set(names)
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -38,7 +39,10 @@ def together(steps: Mapping[str, Callable[[], Any]], report: Report) -> dict[str
                 elif error is None and seconds >= QUICK_SECONDS:
                     report(f"{names[future]}: installed after {seconds:.0f} s")
     except BaseException:
-        end(descendants() - before, 2)
+        # Again and again: a step may have been just about to start its program.
+        while running := [future for future in names if not (future.cancel() or future.done())]:
+            end(descendants() - before, 2)
+            wait(running, timeout=0.1)
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -29,7 +29,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
 
     def read() -> str:
         with suppress(BlockingIOError):
-            shown.append(os.read(ours, 65536))
+            while part := os.read(ours, 65536):  # a terminal gives some of it at a time
+                shown.append(part)
         return b"".join(shown).decode()
 
     with os.fdopen(theirs, "w") as writer, os.fdopen(ours, "rb", buffering=0), monkeypatch.context() as patch:

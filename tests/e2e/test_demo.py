@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from settings import demo_folder
+from stack.triton import shm_prefix
 from tests.fixtures.house import ROOT, House, eventually, settings_for
 
 
@@ -57,11 +59,11 @@ def demo_environment(workplace: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(workplace: Path, demo_environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A demo in an empty folder, without a terminal."""
-    before = set(Path("/dev/shm").iterdir())
     done = demo(demo_environment)
     assert done.returncode == 0, done.stdout
     assert processes_of(workplace) == []
-    assert set(Path("/dev/shm").iterdir()) <= before
+    prefix = shm_prefix(demo_folder(workplace / "data"))
+    assert [path for path in Path("/dev/shm").iterdir() if path.name.startswith(prefix)] == []
     return done
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.fixtures.house import ROOT, House, clean_environment, eventually
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg", "china.jpg", "flower.jpg")
-NODE = ("--vsn", "R011")
+NODE = ("--vsn", "R017")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_command_lines_table_is_the_pages(served: House, tmp_path: Path) -> 
     assert [row["id"] for row in rows_of(path)] == [result["id"] for result in told["results"]]
     address = f"http://127.0.0.1:{served.environment['WEAVLOADER_WEB_PORT']}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(f"{address}/results.csv?q=a+cup+of+coffee&vsn=R011&apart=true") as answer:
+    with direct.open(f"{address}/results.csv?q=a+cup+of+coffee&vsn=R017&apart=true") as answer:
         assert answer.read() == path.read_bytes()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -13,9 +12,8 @@ from job_system.publish import publish_records
 from ledger import Ledger
 from metrics import folder
 from records import ImageRecord
-from stack.processes import all_pids
 from tests.fixtures.redis import Valkey, wait_until
-from tests.fixtures.workers import Commands, Process
+from tests.fixtures.workers import Commands, Process, children_of
 from tests.job_system.samples import image, images
 
 APP = "tests.job_system.light_app"
@@ -35,16 +33,6 @@ def queued(ledger: Ledger, app: Celery, *records: ImageRecord) -> list[ImageReco
 def settled(ledger: Ledger) -> bool:
     counts = ledger.audit()
     return counts.pending == counts.leased == 0
-
-
-def children(process: Process) -> list[int]:
-    def parent(pid: int) -> int:
-        try:
-            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            return 0
-
-    return [pid for pid in all_pids() if parent(pid) == process.pid]
 
 
 def killed(commands: Commands, valkey: Valkey, count: int, **extra: str) -> None:
@@ -115,7 +103,7 @@ def test_the_images_of_a_killed_worker_go_on_one_at_a_time_in_one_process(
     second = worker(commands)
     second.says("a suspect runs alone")
     wait_until(lambda: ledger.audit().leased == 1)
-    assert len(children(second)) == 1
+    assert len(children_of(second.pid)) == 1
     wait_until(lambda: settled(ledger), 30)
     assert ledger.audit().landed == 4
     assert second.output().count("a suspect runs alone") == 4

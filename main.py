@@ -25,6 +25,7 @@ from commands import (
     calibrating,
     evaluating,
     finding,
+    forgetting,
     letters,
     looking,
     replaying,
@@ -45,7 +46,10 @@ class HouseGroup(click.Group):
     sections = (
         ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
-        ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
+        (
+            "Look at it",
+            ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "forget", "config", "env"),
+        ),
         (
             "Roles, one process each",
             ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -91,6 +95,7 @@ for room in (
     serving,
     evaluating,
     letters,
+    forgetting,
     roles,
 ):
     for command in room.COMMANDS:

@@ -13,8 +13,8 @@ from ledger.connection import PREFIX, Connection
 from ledger.values import FinishedImage, State
 
 BUCKETS = 65_536
-TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
-_FORGETTABLE = "lsx"  # 'd' has its letter still
+TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead", "f": "forgotten"}
+_FORGETTABLE = "lsx"  # "d" has its letter still, and what is forgotten stays so for good
 #: How many of the images that landed last are remembered in order.
 MOST_RECENT = 200
 _STEP = 64

@@ -135,6 +135,11 @@ def image_skipped(record: SkippedRecord | None, reason: str = "") -> None:
     _of(catalog.IMAGES_SKIPPED, record.reason if record else reason).inc()
 
 
+def images_forgotten(reason: str, count: int) -> None:
+    """So many images were forgotten: by the ``command``, or for their ``age``, ``count``, ``bytes`` or the ``disk``."""
+    _of(catalog.IMAGES_FORGOTTEN, reason).inc(count)
+
+
 def stream_health(ok: bool) -> None:
     """How the last poll of the sources went."""
     _of(catalog.STREAM_HEALTH).set(1 if ok else 0)

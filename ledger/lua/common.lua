@@ -12,8 +12,15 @@ local ALONE = PREFIX .. 'lock:alone'
 local DEAD_TIME, DEAD_TRANSIENT = PREFIX .. 'dead:time', PREFIX .. 'dead:transient'
 local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 'dead:causes', PREFIX .. 'dead:counts'
 
--- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards.
-local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead'}
+-- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards. That of a
+-- forgotten one stays for good.
+local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead', f = 'forgotten'}
+local FORGOTTEN = 'f'
+-- Forgotten images that are to be deleted from the store, by the time from which on; 'late:<id>' is a second deletion,
+-- after the end of whoever had the image in hand.
+local FORGETTING = PREFIX .. 'forgetting'
+-- Counts of the landed images whose trace is gone, and of the forgotten ones that had landed.
+local LET_GO, FORGOTTEN_LANDED = 'let_go', 'forgotten_landed'
 
 -- Images whose outputs are kept, by the time until which they are.
 local OUTPUTS = PREFIX .. 'outputs'

@@ -20,7 +20,7 @@ IMAGES = 12
 #: Another one in each run of the tests; the same in all processes that share a run.
 NEW_SEED = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**9)
 OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
-OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen"]
+OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "forget"]
 
 
 class Model:
@@ -42,6 +42,7 @@ class Model:
             landed=count["landed"],
             dead=count["dead"],
             skipped=count["skipped"],
+            forgotten=count["forgotten"],
         )
 
     def holds(self, lease: Lease) -> bool:
@@ -88,7 +89,7 @@ class Walk:
     def skipped(self) -> None:
         line = make_skipped(self.random.randrange(4))
         assert self.ledger.record_skipped([line]) == ([] if line.id in self.model.states else [line])
-        self.model.states[line.id] = "skipped"
+        self.model.states.setdefault(line.id, "skipped")
 
     def lease(self) -> None:
         record = self.random.choice(self.records)
@@ -195,6 +196,19 @@ class Walk:
         assert [record.id for record in opened] == [i for i in some if self.model.states.get(i) == "landed"]
         for record in opened:
             self.model.afresh(record.id)
+
+    def forget(self) -> None:
+        if self.random.random() > 0.05:
+            return
+        some = self.random.sample([*sorted(self.by_id), make_skipped(0).id], 2)
+        begun = self.ledger.forgetting.begin(some, "command", 100)
+        states = {image: self.model.states.get(image) for image in some}
+        assert list(begun.unknown) == [image for image in some if states[image] is None]
+        assert list(begun.again) == [image for image in some if states[image] == "forgotten"]
+        assert list(begun.new) == [image for image in some if states[image] not in (None, "forgotten")]
+        for image in begun.new:
+            self.model.states[image] = "forgotten"
+            self.model.letters.discard(image)
 
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from ledger import Lease, Ledger, Refusal
-from records import AuditCounts, ImageRecord, Outputs
+from records import AuditCounts, ImageRecord
 from settings import Jobs
 from tests.fixtures.redis import Valkey
-from tests.ledger.samples import bury, make_letter, make_record, make_records, make_skipped, state, take, take_suspect
+from tests.ledger.samples import bury, make_letter, make_record, make_records, make_skipped, state, take
 from tests.ledger.test_outputs import made
 
 LATE = 100.0

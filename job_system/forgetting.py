@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import logs
 from errors import PermanentError, WeavloaderError
-from ledger import Begun, Forgetting, Ledger
+from ledger import Forgetting, Ledger
+from ledger.forgetting import AT_ONCE, Begun
 from metrics import recorder
 from records import OWN, DeadLetter, ImageRecord, SearchFilters, own_digest
 from settings import Settings
@@ -45,7 +46,7 @@ class Forgotten:
 
 
 class Forgetter:
-    """Forgets images for one reason; ``run`` by run it goes on where another one was killed.
+    """Forgets images for one reason; one that was killed is gone on with by the next.
 
     Methods raise ``PartUnavailable`` when ledger or store are away: what was forgotten by then stays so, and its
     deletion from the store is made up for.
@@ -69,8 +70,8 @@ class Forgetter:
     async def ids(self, ids: Sequence[str]) -> Forgotten:
         """Forget the images of these ids."""
         unique = list(dict.fromkeys(ids))
-        for start in range(0, len(unique), 500):
-            some = unique[start : start + 500]
+        for start in range(0, len(unique), AT_ONCE):
+            some = unique[start : start + AT_ONCE]
             known = await asyncio.to_thread(known_records, self._ledger, some)
             stored = await self._store.stored(some)
             known |= {image: one.record for image, one in stored.items() if one.record is not None}

@@ -1,7 +1,7 @@
 """Where each image is now: states, leases, dead letters and what the roles tell each other, all on Redis."""
 
 from ledger.connection import parse_broker_url
-from ledger.forgetting import Begun, Forgetting
+from ledger.forgetting import Forgetting
 from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.neighbours import Node
@@ -10,7 +10,6 @@ from ledger.registry import Pause, SourceRegistry
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
 __all__ = [
-    "Begun",
     "Death",
     "FinishedImage",
     "Forgetting",

@@ -59,6 +59,13 @@ local function remove_trace(id)
   call('HDEL', key, field)
 end
 
+-- An image that was forgotten meanwhile has landed all the same: it is to be deleted from the store again.
+local function delete_if_forgotten(id)
+  if (trace(id) or ''):sub(1, 1) == FORGOTTEN then
+    call('ZADD', FORGETTING, clock(), id)
+  end
+end
+
 -- Whether the lease is still its owner's.
 local function owned(id, token)
   local now = call('HMGET', image(id), 'state', 'token')

@@ -215,3 +215,14 @@ def test_a_full_server_lets_what_landed_be_forgotten(valkey: Valkey) -> None:
         finally:
             valkey.client.config_set("maxmemory", "0")
         assert ledger.audit() == FORGOTTEN
+
+
+def test_what_is_adopted_although_it_was_forgotten_is_deleted(ledger: Ledger) -> None:
+    """An adoption lands before it tells the ledger."""
+    record = make_record(0)
+    landed(ledger, record)
+    ledger.forgetting.begin([record.id], "command", LATE)
+    ledger.forgetting.done(ledger.forgetting.due())
+    assert ledger.adoptions.landed([record.id]) == 0
+    assert [entry.id for entry in ledger.forgetting.due()] == [record.id]
+    assert ledger.audit() == FORGOTTEN

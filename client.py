@@ -23,11 +23,11 @@ from weaviate.config import GrpcConfig
 from errors import ConfigurationError, PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState
 from settings import Weaviate
-from store.finding import Finding
 from store.foreign import ForeignCollection, find
 from store.grouping import Groups
 from store.objects import landing_object
 from store.reading import Collection
+from store.removing import Removing
 from store.schema import MIGRATIONS, Migration, described, ensure, found_version
 from store.wire import LandingObject, request
 
@@ -57,7 +57,7 @@ _SUCCESS = "success"
 T = TypeVar("T")
 
 
-class WeaviateStore(Finding):
+class WeaviateStore(Removing):
     """One collection of a Weaviate server, used from one event loop.
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate

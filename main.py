@@ -25,6 +25,7 @@ from commands import (
     calibrating,
     evaluating,
     finding,
+    forgetting,
     letters,
     looking,
     redoing,
@@ -46,7 +47,10 @@ class HouseGroup(click.Group):
     sections = (
         ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "reprocess")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
-        ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
+        (
+            "Look at it",
+            ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "forget", "config", "env"),
+        ),
         (
             "Roles, one process each",
             ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -93,6 +97,7 @@ for room in (
     serving,
     evaluating,
     letters,
+    forgetting,
     roles,
 ):
     for command in room.COMMANDS:

@@ -538,11 +538,13 @@ class AuditCounts:
     landed: int
     dead: int
     skipped: int
+    forgotten: int = 0
 
     @property
     def difference(self) -> int:
         """0 where no image is lost: seen minus the sum of all places an image can be."""
-        return self.seen - (self.pending + self.leased + self.landed + self.dead + self.skipped)
+        placed = self.pending + self.leased + self.landed + self.dead + self.skipped + self.forgotten
+        return self.seen - placed
 
     def to_json(self) -> dict[str, int]:
         """The object of ``audit --json``."""

@@ -163,6 +163,28 @@ class Selection(Section):
     )
 
 
+class Keep(Section):
+    """What is kept of what has landed; the rest is forgotten by itself, the oldest first."""
+
+    days: Seconds = setting(
+        0, "WEAVLOADER_KEEP_DAYS", "days after its capture at which an image is forgotten (0: never for its age)"
+    )
+    per_node: Few = setting(
+        0, "WEAVLOADER_KEEP_PER_NODE", "images of a node (by its vsn) that are kept, the newest ones (0: no limit)"
+    )
+    bytes_per_node: Few = setting(
+        0,
+        "WEAVLOADER_KEEP_BYTES_PER_NODE",
+        "bytes of a node's images in the store that are kept, estimated from some of them (0: no limit)",
+    )
+    disk: Share = setting(
+        0,
+        "WEAVLOADER_KEEP_DISK",
+        "used share of the data folder's disk, which must be the store's, from which on the oldest images are forgotten,"
+        " a twentieth an hour (0: never; the store takes nothing more from 0.9 on)",
+    )
+
+
 class Fetch(Section):
     """How images are fetched and what is accepted."""
 
@@ -441,6 +463,7 @@ class Settings(Section):
     sage: Sage = Sage()
     monitor: Monitor = Monitor()
     selection: Selection = Selection()
+    keep: Keep = Keep()
     fetch: Fetch = Fetch()
     jobs: Jobs = Jobs()
     triton: Triton = Triton()

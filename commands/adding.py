@@ -177,7 +177,8 @@ def times_text(times: Counter[str], zone: tzinfo | None) -> str:
 def added_text(added: Added, dry: bool) -> str:
     """What became of the files, one line."""
     dead = f" ({added.dead} of them dead: `python main.py dlq list`)" if added.dead else ""
-    parts = [f"{len(added.new)} new ({shown_bytes(added.new_size)})", f"{added.known} known already{dead}"]
+    gone = f" ({added.forgotten} of them forgotten, and not taken again)" if added.forgotten else ""
+    parts = [f"{len(added.new)} new ({shown_bytes(added.new_size)})", f"{added.known} known already{dead}{gone}"]
     parts += [f"{added.twice} twice in the folder"] if added.twice else []
     parts += [f"{added.denied} of nodes in UNALLOWED_NODES"] if added.denied else []
     parts += [f"{len(added.left_out)} left out"]

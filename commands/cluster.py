@@ -19,7 +19,7 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
     """The counts of this moment; ``pace`` remembers those of the last minute. Raises as the ledger does."""
     found = ledger.snapshot([role.queue for role in ROLES])
     made = current(found.calibration, settings.triton)
-    per_second = pace.look(time.monotonic(), found.audit.landed)
+    per_second = pace.look(time.monotonic(), found.landings)
     return ClusterCounts(
         queues=found.queues,
         audit=found.audit,
@@ -31,6 +31,7 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
             "suspects": found.suspects,
         },
         kept_outputs=found.kept_outputs,
+        forgetting=found.forgetting,
         redis_bytes=found.memory_bytes,
         sources=_sources(ledger),
         ceiling=made.images_per_second if made else None,

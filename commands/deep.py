@@ -95,7 +95,12 @@ def deep_text(findings: Findings, repaired: Repaired | None, since: datetime, un
     lines += [f"not compared: {plain(why)}" for why in findings.unread.values()]
     if repaired is not None:
         lines.append(f"queued {len(repaired.queued)} images again")
+        if repaired.deleted:
+            lines.append(f"deleted {len(repaired.deleted)} forgotten images from the store")
         lines += [f"  {image} cannot be queued: {why}" for image, why in list(repaired.left.items())[:SHOWN_IDS]]
-    elif findings.missing or findings.not_searchable or findings.never_seen:
-        lines.append("`python main.py audit --deep --repair` queues what is missing, not searchable or was never seen")
+    elif findings.missing or findings.not_searchable or findings.never_seen or findings.forgotten:
+        lines.append(
+            "`python main.py audit --deep --repair` queues what is missing, not searchable or was never seen, and"
+            " deletes what is forgotten"
+        )
     return "\n".join(lines)

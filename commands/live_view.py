@@ -234,7 +234,8 @@ def figures(sight: Sight) -> str:
             f"{sight.rate:.1f} images/s   {60 * progress.pace:.0f} a minute   efficiency {_share(progress.efficiency)}"
             f"   at models {_share(now.models_share)}   {clock(sight.when)}Z",
             f"pending {audit.pending}   leased {audit.leased}   landed {audit.landed}   dead {audit.dead}"
-            f"   skipped {audit.skipped}   seen {audit.seen}",
+            f"   skipped {audit.skipped}   seen {audit.seen}"
+            + (f"   forgotten {audit.forgotten}" if audit.forgotten else ""),
             "queues  "
             + "   ".join(f"{name} {size}" for name, size in snapshot.queues.items())
             + f"   oldest {snapshot.oldest_queued:.0f} s",

@@ -89,7 +89,11 @@ def doctor(as_json: bool) -> int:
 @click.option("--deep", is_flag=True, help="Compare with what the store holds and finds, and with the sources.")
 @click.option("--since", type=Moment(), help="With --deep: captured at or after [24h before the end].")
 @click.option("--until", type=Moment(), help="With --deep: captured at or before [now].")
-@click.option("--repair", is_flag=True, help="With --deep: queue what is missing, not searchable or was never seen.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="With --deep: queue what is missing, not searchable or was never seen, delete what is forgotten.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit(deep: bool, since: datetime | None, until: datetime | None, repair: bool, as_json: bool) -> int:
     """Show where every image is; exit 1 when one is nowhere, or when a deep look finds something wrong."""

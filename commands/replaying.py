@@ -35,7 +35,7 @@ REGISTRATION_SECONDS = 15.0
 LOOK_SECONDS = 0.25
 PLAIN_EVERY_SECONDS = 3.0
 ASKED_AT_ONCE = 500
-FINISHED = ("landed", "dead", "skipped")
+FINISHED = ("landed", "dead", "skipped", "forgotten")
 
 
 class LiveReplay:
@@ -99,7 +99,7 @@ class LiveReplay:
 
 
 class Landing:
-    """How far a set of images has come: landed, dead or skipped."""
+    """How far a set of images has come: landed, dead, skipped or forgotten."""
 
     def __init__(self, ledger: Ledger, ids: Sequence[str]) -> None:
         self._ledger = ledger
@@ -130,7 +130,7 @@ def watch_landing(
     first: Callable[[], None] = lambda: None,
     told: Callable[[str], None] = say,
 ) -> bool:
-    """A progress bar on standard error until all images are landed, dead or skipped: true then, false when ``ended``
+    """A progress bar on standard error until all images have an end: true then, false when ``ended``
     was set before.
 
     Without a terminal ``told`` gets a plain line every few seconds. ``first`` is called when the first image is seen

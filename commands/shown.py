@@ -49,7 +49,7 @@ def audit_text(counts: AuditCounts) -> str:
     """The audit line."""
     return (
         f"audit: seen {counts.seen}, pending {counts.pending}, leased {counts.leased}, landed {counts.landed},"
-        f" dead {counts.dead}, skipped {counts.skipped}, difference {counts.difference}"
+        f" dead {counts.dead}, skipped {counts.skipped}, forgotten {counts.forgotten}, difference {counts.difference}"
     )
 
 

@@ -89,7 +89,7 @@ class Watch:
         if now.progress is None:
             return Sight(now, when, 0.0)
         moments = [moment for _, moment in now.progress.recent]
-        self.throughput.note(when, now.progress.snapshot.audit.landed, moments)
+        self.throughput.note(when, now.progress.snapshot.landings, moments)
         return Sight(now, when, self.throughput.rate(when))
 
     async def letters(self, cause: str) -> list[DeadLetter]:
@@ -125,7 +125,7 @@ def sight_text(sight: Sight) -> str:
         words += [
             f"{sight.rate:.1f} images/s,",
             f"pending {audit.pending}, leased {audit.leased}, landed {audit.landed}, dead {audit.dead},",
-            f"skipped {audit.skipped}; queues",
+            f"skipped {audit.skipped}, forgotten {audit.forgotten}; queues",
             ", ".join(f"{name} {size}" for name, size in snapshot.queues.items()) + ";",
             f"oldest waits {snapshot.oldest_queued:.0f} s; {len(progress.heartbeats)} processes",
         ]

@@ -57,8 +57,9 @@ class LeftOut:
 
 @dataclass
 class Added:
-    """What became of files: ``new`` images, those that were ``known`` (of which some are ``dead``), other files of the
-    same content (``twice``), those of nodes that are not allowed (``denied``), and what was left out.
+    """What became of files: ``new`` images, those that were ``known`` (of which some are ``dead`` or ``forgotten``),
+    other files of the same content (``twice``), those of nodes that are not allowed (``denied``), and what was left
+    out.
 
     ``size`` is the bytes of all looked at, ``new_size`` those of the new; ``times`` counts where the new ones' times
     came from.
@@ -70,6 +71,7 @@ class Added:
     new_size: int = 0
     known: int = 0
     dead: int = 0
+    forgotten: int = 0
     twice: int = 0
     denied: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
@@ -88,6 +90,7 @@ class Added:
         self.new_size += other.new_size
         self.known += other.known
         self.dead += other.dead
+        self.forgotten += other.forgotten
         self.twice += other.twice
         self.denied += other.denied
         self.left_out += other.left_out
@@ -103,6 +106,7 @@ class Added:
             "new_bytes": self.new_size,
             "known": self.known,
             "dead": self.dead,
+            "forgotten": self.forgotten,
             "twice": self.twice,
             "denied": self.denied,
             "left_out": [left.to_json() for left in self.left_out],
@@ -196,7 +200,9 @@ class Adder:
         settled = {
             file.path: digest
             for file in batch
-            if (digest := digests.get(file.path)) and own_id(digest) in standings and self._files.holds(digest)
+            if (digest := digests.get(file.path))
+            and (standing := standings.get(own_id(digest)))
+            and (standing.state == "forgotten" or self._files.holds(digest))
         }
         found = self._threads.map(self._look, [file for file in batch if file.path not in settled])
         looked: list[_Looked] = []
@@ -211,6 +217,7 @@ class Adder:
             elif isinstance(one, str):
                 added.known += 1
                 added.dead += standings[own_id(digest)].state == "dead"
+                added.forgotten += standings[own_id(digest)].state == "forgotten"
             else:
                 looked.append(one)
             here.add(digest)
@@ -219,13 +226,18 @@ class Adder:
     def _take_in(self, looked: Sequence[_Looked], added: Added) -> None:
         """Tell ledger and queue of what they do not know."""
         standings = self._ledger.standings([one.record.id for one in looked])
-        known = {*standings, *self._forgotten([one for one in looked if one.record.id not in standings])}
+        forgotten = {image for image, standing in standings.items() if standing.state == "forgotten"}
+        known = {*standings, *self._known_once([one for one in looked if one.record.id not in standings])}
         denied = [one for one in looked if one.denied]
         new = [one for one in looked if not one.denied and one.record.id not in known]
         queued = {one.record.id for one in new}
         if not self._dry:
             self._ledger.record_skipped([_skipped(one.record) for one in denied])
-            undescribed = [one for one in looked if not one.denied and not self._files.describes(one.digest)]
+            for one in looked:
+                if one.record.id in forgotten:
+                    self._files.remove(one.digest)
+            kept = [one for one in looked if not one.denied and one.record.id not in forgotten]
+            undescribed = [one for one in kept if not self._files.describes(one.digest)]
             described = {one.digest: one.record for one in (*undescribed, *new)}
             list(self._threads.map(self._files.describe, described.keys(), described.values()))
             fresh = self._ledger.record([one.record for one in new])
@@ -235,14 +247,15 @@ class Adder:
         added.denied += len(denied)
         added.known += len(looked) - len(denied) - len(queued)
         added.dead += sum(standing.state == "dead" for standing in standings.values())
+        added.forgotten += len(forgotten)
         for one in new:
             if one.record.id in queued:
                 added.new.append(one.record.id)
                 added.new_size += one.file.size
                 added.times[one.time_from] += 1
 
-    def _forgotten(self, unknown: Sequence[_Looked]) -> Collection[str]:
-        """Those that the ledger knew once and has forgotten, as it does after some weeks: the store has them."""
+    def _known_once(self, unknown: Sequence[_Looked]) -> Collection[str]:
+        """Those that the ledger knew once and knows no more, as it does after some weeks: the store has them."""
         told_once = [one.record.id for one in unknown if self._files.describes(one.digest)]
         return self._present(told_once) if told_once else ()
 

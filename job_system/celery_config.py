@@ -148,6 +148,11 @@ def schedule() -> dict[str, dict[str, Any]]:
             "schedule": crontab(minute="17"),
             "options": {"expires": 3600},
         },
+        "forget-old-images": {
+            "task": f"{TASKS}.forget_old_images",
+            "schedule": timedelta(minutes=10),
+            "options": {"expires": 600},
+        },
         "reprocess-dlq-tasks": {
             "task": f"{TASKS}.reprocess_dlq_tasks",
             "schedule": crontab(hour="3", minute="41"),

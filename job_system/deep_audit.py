@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from errors import PartUnavailable, WeavloaderError
+from job_system.forgetting import COMMAND, finish
 from job_system.selection import Selector
 from ledger import Ledger
 from ledger.traces import STEPS
@@ -45,7 +46,8 @@ class Findings:
     """What a deep audit found, as image ids.
 
     ``checked`` images that landed were looked up by id, ``searched`` ones of the range by their own vector. ``unread``
-    are sources that could not be asked, with the reason; ``records`` are those of images that can be queued.
+    are sources that could not be asked, with the reason; ``records`` are those of images that can be queued. The store
+    has what is ``forgotten``, and nobody is about to delete it.
     """
 
     checked: int = 0
@@ -55,10 +57,11 @@ class Findings:
     unknown_to_ledger: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     never_seen: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
     records: dict[str, ImageRecord] = field(default_factory=dict)
 
-    LISTS = ("missing", "not_searchable", "unknown_to_ledger", "twice", "never_seen")
+    LISTS = ("missing", "not_searchable", "unknown_to_ledger", "twice", "never_seen", "forgotten")
 
     @property
     def clean(self) -> bool:
@@ -74,14 +77,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Repaired:
-    """The images that are queued now, and those that are not, with the reason."""
+    """The images that are queued now, those that are not, with the reason, and those deleted from the store."""
 
     queued: tuple[str, ...]
     left: dict[str, str]
+    deleted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object ``repair`` of ``audit --deep --repair --json``."""
-        return {"queued": list(self.queued), "left": self.left}
+        return {"queued": list(self.queued), "left": self.left, "deleted": list(self.deleted)}
 
 
 class DeepAudit:
@@ -152,6 +156,8 @@ class DeepAudit:
                 state = standing.state if standing else None
                 if state == "landed":
                     landed.append(found.id)
+                elif state == "forgotten":
+                    self.findings.forgotten.append(found.id)
                 elif standing and standing.redo:
                     continue  # it died when it was made again: its object is the one before that
                 elif state in ("dead", "skipped") or (state is None and found.landed_at > remembered):
@@ -233,15 +239,28 @@ class DeepAudit:
             [image for image in found.never_seen if image not in seen and found.records[image].source == OWN]
         )
         found.never_seen = [image for image in dict.fromkeys(found.never_seen) if image not in seen]
+        await self._look_again_at_forgotten()
+
+    async def _look_again_at_forgotten(self) -> None:
+        """Leave out what is being deleted."""
+        found = self.findings
+        states = {image: standing.state for some in _cut(found.not_searchable) for image, standing in self._where(some)}
+        found.not_searchable = [image for image in found.not_searchable if states.get(image) != "forgotten"]
+        due = self._ledger.forgetting.listed(found.forgotten)
+        still = await self._store.present([image for image in found.forgotten if image not in due])
+        found.forgotten = [image for image in found.forgotten if image in still]
 
     def _where(self, ids: Sequence[str]) -> Iterable[tuple[str, Any]]:
         return self._ledger.standings(ids).items()
 
     async def repair(self, publish: Publish) -> Repaired:
-        """Queue what is missing, not searchable or was never seen. Landing again writes the object under the same id
-        with other noise, which puts its vector back into the index.
+        """Queue what is missing, not searchable or was never seen, and delete what is forgotten. Landing again writes
+        the object under the same id with other noise, which puts its vector back into the index.
         """
         found = self.findings
+        if found.forgotten:
+            self._ledger.forgetting.begin(found.forgotten, COMMAND, 0)
+            await finish(self._ledger.forgetting, self._store)
         lost = list(dict.fromkeys((*found.missing, *found.not_searchable)))
         # A replay's pictures are where it is served now, if it is: what an object says of it is of no use.
         clouds = {source.name for source in self._sources if not source.local}
@@ -252,7 +271,7 @@ class DeepAudit:
         publish([*opened, *new])
         why = "no source that is there now lists it in this range"
         left = {image: why for image in lost if image not in records}
-        return Repaired(tuple(record.id for record in (*opened, *new)), left)
+        return Repaired(tuple(record.id for record in (*opened, *new)), left, tuple(found.forgotten))
 
 
 def _cut(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

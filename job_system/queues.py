@@ -25,6 +25,7 @@ ROUTES = {
     f"{TASKS}.sweep_ledger": CLEANUP,
     f"{TASKS}.reprocess_dlq_tasks": CLEANUP,
     f"{TASKS}.cleanup_failed_tasks": CLEANUP,
+    f"{TASKS}.forget_old_images": CLEANUP,
     f"{TASKS}.check_health": CLEANUP,
 }
 

@@ -97,6 +97,16 @@ def cleanup_failed_tasks(self: Task) -> dict[str, int]:
 
 
 @celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
+def forget_old_images(self: Task) -> dict[str, int | bool]:
+    """Forget what the settings do not keep; how many images, by reason. See ``job_system.retention.retain``."""
+    from job_system.retention import retain
+
+    runtime = self.app.runtime
+    forgotten: dict[str, int | bool] = runtime.wait_for(retain(runtime.settings, runtime.ledger))
+    return forgotten
+
+
+@celery_app.task(bind=True, throws=(WeavloaderError,))  # type: ignore[untyped-decorator]
 def check_health(self: Task) -> dict[str, Any]:
     """Ask every part for something real, and look at dead letters and the disk; see ``job_system.health``."""
     from job_system.health import report

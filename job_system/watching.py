@@ -158,7 +158,7 @@ async def progress(watched: Watched) -> Progress:
         return ledger.recently_landed(), ledger.snapshot([role.queue for role in ROLES]), ledger.heartbeats()
 
     recent, snapshot, heartbeats = await watched.asked(ask)
-    pace = watched.pace.look(time.monotonic(), snapshot.audit.landed)
+    pace = watched.pace.look(time.monotonic(), snapshot.landings)
     if pace is None:  # nobody has looked for a while
         pace = per_second([moment for _, moment in recent], time.time())
     return Progress(snapshot, recent, pace, current(snapshot.calibration, watched.models), heartbeats)

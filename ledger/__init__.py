@@ -1,6 +1,7 @@
 """Where each image is now: states, leases, dead letters and what the roles tell each other, all on Redis."""
 
 from ledger.connection import parse_broker_url
+from ledger.forgetting import Forgetting
 from ledger.ledger import Ledger
 from ledger.letters import Letters
 from ledger.neighbours import Node
@@ -11,6 +12,7 @@ from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterSta
 __all__ = [
     "Death",
     "FinishedImage",
+    "Forgetting",
     "LandingPace",
     "Lease",
     "Ledger",

@@ -26,6 +26,7 @@ def _counts(counts: Mapping[str, str], cards: Sequence[int]) -> AuditCounts:
         landed=int(counts.get("landed", 0)),
         dead=letters + int(counts.get("dead", 0)),
         skipped=int(counts.get("skipped", 0)),
+        forgotten=int(counts.get("forgotten", 0)),
     )
 
 
@@ -41,9 +42,9 @@ def audit(connection: Connection) -> AuditCounts:
 
 def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
     """See ``Ledger.snapshot``."""
-    counts, queued, waiting, suspects, leased, letters, outputs, oldest, causes, clock, memory, calibrated, *lengths = (
-        connection.commands(_snapshot_commands(queues), atomic=True)
-    )
+    answers = connection.commands(_snapshot_commands(queues), atomic=True)
+    counts, queued, waiting, suspects, leased, letters, outputs, forgetting, oldest, causes, *others = answers
+    clock, memory, calibrated, *lengths = others
     now = int(clock[0]) + int(clock[1]) / 1e6
     return LedgerSnapshot(
         audit=_counts(counts, (queued, waiting, suspects, leased, letters)),
@@ -61,6 +62,8 @@ def snapshot(connection: Connection, queues: Sequence[str]) -> LedgerSnapshot:
         kept_outputs=outputs,
         memory_bytes=int(memory["used_memory"]),
         calibration=calibration.read(calibrated),
+        forgetting=forgetting,
+        forgotten_landed=int(counts.get("forgotten_landed", 0)),
     )
 
 
@@ -68,6 +71,7 @@ def _snapshot_commands(queues: Sequence[str]) -> list[tuple[str | int, ...]]:
     return [
         *_places(),
         ("ZCARD", f"{PREFIX}outputs"),
+        ("ZCARD", f"{PREFIX}forgetting"),
         ("ZRANGE", f"{PREFIX}queued", 0, 0, "WITHSCORES"),
         ("HGETALL", f"{PREFIX}dead:counts"),
         ("TIME",),

@@ -1,4 +1,4 @@
-"""The ledger: every image that a source gave is queued, waiting, leased, landed, dead or skipped.
+"""The ledger: every image that a source gave is queued, waiting, leased, landed, dead, skipped or forgotten.
 
 ::
 
@@ -8,6 +8,8 @@
                  │                 │ │
                  └──── waiting ◄───┘ └ (the lease runs out) ──sweep──► apart, a suspect ──lease_suspect──► leased
                           wait
+
+    any of them ──forget──► forgotten, for good (see ``ledger.forgetting``)
 
 Every transition is one Lua script: atomic, one round trip, and refused (nothing changes) when the lease that it needs
 is somebody else's by now. Times are the Redis server's, so that clocks of other hosts do not matter. Leases with
@@ -28,6 +30,7 @@ from errors import WeavloaderError
 from ledger import calibration, health, letters, traces
 from ledger.adoptions import Adoptions
 from ledger.connection import PREFIX, Connection
+from ledger.forgetting import Forgetting
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
 from ledger.neighbours import Neighbours
@@ -68,6 +71,7 @@ class Ledger:
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
         self.adoptions = Adoptions(self._connection)
+        self.forgetting = Forgetting(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

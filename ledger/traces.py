@@ -14,8 +14,15 @@ from ledger.values import FinishedImage, State
 
 BUCKETS = 65_536
 #: What a trace's letter says; 'r' is one that had landed and died when it was made again.
-TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "r": "dead", "x": "dead"}
-_FORGETTABLE = "lsx"  # 'd' and 'r' have their letters still
+TRACE_STATES: dict[str, State] = {
+    "l": "landed",
+    "s": "skipped",
+    "d": "dead",
+    "r": "dead",
+    "x": "dead",
+    "f": "forgotten",
+}
+_FORGETTABLE = "lsx"  # "d" and "r" have their letters still, and what is forgotten stays so for good
 #: How many of the images that landed last are remembered in order.
 MOST_RECENT = 200
 _STEP = 64

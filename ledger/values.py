@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from records import AuditCounts, Calibration, ImageRecord
 
-Reason = Literal["landed", "dead", "skipped", "leased", "waiting", "held"]
+Reason = Literal["landed", "dead", "skipped", "leased", "waiting", "held", "forgotten"]
 #: What ended an attempt: nobody's death; a death that others beside the image may have caused (which counts as one
 #: alone where nothing else was in work); or a death that nothing but the image can have caused.
 Death = Literal["none", "beside", "alone"]
-State = Literal["queued", "waiting", "leased", "landed", "dead", "skipped"]
+State = Literal["queued", "waiting", "leased", "landed", "dead", "skipped", "forgotten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an image is not leased: it is finished, somebody else has a live lease, it waits until it is due or apart
-    with the suspects, or all images are held back while somebody works alone.
+    """Why an image is not leased: it is finished or forgotten, somebody else has a live lease, it waits until it is due
+    or apart with the suspects, or all images are held back while somebody works alone.
     """
 
     reason: Reason
@@ -99,7 +99,9 @@ class LedgerSnapshot:
 
     ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
     ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone; ``kept_outputs`` is
-    the number of images of which what models made is kept; ``calibration`` is the last one, of whichever models.
+    the number of images of which what models made is kept; ``calibration`` is the last one, of whichever models;
+    ``forgetting`` is the number of forgotten images that are to be deleted from the store,
+    ``forgotten_landed`` of those that had landed.
     """
 
     audit: AuditCounts
@@ -115,6 +117,13 @@ class LedgerSnapshot:
     kept_outputs: int
     memory_bytes: int
     calibration: Calibration | None = None
+    forgetting: int = 0
+    forgotten_landed: int = 0
+
+    @property
+    def landings(self) -> int:
+        """Images that have landed, with those that were forgotten after it: it grows with every landing."""
+        return self.audit.landed + self.forgotten_landed
 
 
 def first_score(withscores: Sequence[Any]) -> float:

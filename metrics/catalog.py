@@ -93,6 +93,7 @@ IMAGES_REDONE = _counter(
     "outcome",
     "made_from",
 )
+IMAGES_FORGOTTEN = _counter("images_forgotten_total", "images", "Images forgotten, by reason", "reason")
 STREAM_HEALTH = _gauge(
     "sage_stream_health", "boolean", "1 when the last poll of all sources succeeded, else 0", mode="livemostrecent"
 )
@@ -131,6 +132,7 @@ PENDING_IMAGES = _scraped(
     "ledger_pending_images", "images", "Pending images: queued, waiting for their next attempt, or suspects", "place"
 )
 KEPT_OUTPUTS = _scraped("kept_outputs", "images", "Images that wait with what models made for them kept")
+FORGETTING = _scraped("forgetting_images", "images", "Forgotten images that are still to be deleted from the store")
 REDIS_MEMORY = _scraped("redis_memory_bytes", "bytes", "Memory that the Redis server uses")
 OLDEST_JOB = _scraped(
     "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"

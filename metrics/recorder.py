@@ -142,6 +142,11 @@ def image_redone(outcome: str, made_from: str) -> None:
     _of(catalog.IMAGES_REDONE, outcome, made_from or "none").inc()
 
 
+def images_forgotten(reason: str, count: int) -> None:
+    """So many images were forgotten: by the ``command``, or for their ``age``, ``count``, ``bytes`` or the ``disk``."""
+    _of(catalog.IMAGES_FORGOTTEN, reason).inc(count)
+
+
 def stream_health(ok: bool) -> None:
     """How the last poll of the sources went."""
     _of(catalog.STREAM_HEALTH).set(1 if ok else 0)

@@ -39,6 +39,7 @@ class ClusterCounts:
     #: Where pending images are: queued, waiting, suspects.
     pending: Mapping[str, int] = field(default_factory=dict)
     kept_outputs: int = 0
+    forgetting: int = 0
     redis_bytes: int = 0
     sources: Mapping[str, SourceState] = field(default_factory=dict)
     #: Images per second that the configured models gave at most, and what lands of that; None where it is not known.
@@ -72,6 +73,7 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.LEDGER_IMAGES: {(state,): count for state, count in states.items()},
         catalog.PENDING_IMAGES: {(where,): count for where, count in counts.pending.items()},
         catalog.KEPT_OUTPUTS: {(): counts.kept_outputs},
+        catalog.FORGETTING: {(): counts.forgetting},
         catalog.REDIS_MEMORY: {(): counts.redis_bytes},
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
         catalog.CEILING: _known(counts.ceiling),

@@ -66,6 +66,15 @@ class OwnFiles:
         """Keep a picture's record. Raises ``WeavloaderError`` when the disk does not take it."""
         self._write(self._record_path(digest), json.dumps(record.to_message(), ensure_ascii=False).encode())
 
+    def remove(self, digest: str) -> None:
+        """Keep a picture and its record no more. Raises ``WeavloaderError`` when the disk does not let it go."""
+        try:
+            self._record_path(digest).unlink(missing_ok=True)
+            self.path(digest).unlink(missing_ok=True)
+        except OSError as error:
+            why = (error.strerror or "error").lower()
+            raise WeavloaderError(f"{self.path(digest)} cannot be removed ({why}): let this user write there") from None
+
     def records(self) -> Iterator[ImageRecord]:
         """The records of all pictures that are here; what is damaged is left out."""
         for path in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*.json")):

@@ -19,6 +19,7 @@ import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system import pulse
 from job_system.app import celery_app
+from job_system.forgetting import keep_finishing
 from job_system.hooks.memory import GIVEN_BACK_SECONDS, give_back, spare_collections
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
@@ -138,6 +139,9 @@ def _ready(sender: Any = None, **_: Any) -> None:
             target=keep_sweeping, args=(celery_app, settings, _ended), name="sweeper", daemon=True
         )
         _threads.append(sweeper)
+    if CLEANUP in queues:
+        finisher = threading.Thread(target=keep_finishing, args=(settings, _ended), name="finisher", daemon=True)
+        _threads.append(finisher)
     if IMAGES in queues:
         suspects = Suspects(settings, celery_app.open_ports or OpenPorts.open)
         _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))

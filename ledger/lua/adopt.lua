@@ -6,6 +6,8 @@ for i, id in ipairs(ARGV) do
     call('HINCRBY', COUNTS, 'landed', 1)
     leave_trace(id, 'l')
     new[#new + 1] = i - 1
+  else
+    delete_if_forgotten(id)
   end
 end
 return new

@@ -13,8 +13,15 @@ local DEAD_TIME, DEAD_TRANSIENT = PREFIX .. 'dead:time', PREFIX .. 'dead:transie
 local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 'dead:causes', PREFIX .. 'dead:counts'
 
 -- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards; 'r' is
--- one that had landed, and died when it was made again: its letter is kept, and so is the object that it had.
-local STATES = {l = 'landed', s = 'skipped', d = 'dead', r = 'dead', x = 'dead'}
+-- one that had landed, and died when it was made again: its letter is kept, and so is the object that it had. That of a
+-- forgotten one stays for good.
+local STATES = {l = 'landed', s = 'skipped', d = 'dead', r = 'dead', x = 'dead', f = 'forgotten'}
+local FORGOTTEN = 'f'
+-- Forgotten images that are to be deleted from the store, by the time from which on; 'late:<id>' is a second deletion,
+-- after the end of whoever had the image in hand.
+local FORGETTING = PREFIX .. 'forgetting'
+-- Counts of the landed images whose trace is gone, and of the forgotten ones that had landed.
+local LET_GO, FORGOTTEN_LANDED = 'let_go', 'forgotten_landed'
 
 -- Images whose outputs are kept, by the time until which they are.
 local OUTPUTS = PREFIX .. 'outputs'
@@ -55,6 +62,13 @@ end
 local function remove_trace(id)
   local key, field = bucket(id)
   call('HDEL', key, field)
+end
+
+-- An image that was forgotten meanwhile has landed all the same: it is to be deleted from the store again.
+local function delete_if_forgotten(id)
+  if (trace(id) or ''):sub(1, 1) == FORGOTTEN then
+    call('ZADD', FORGETTING, clock(), id)
+  end
 end
 
 -- Whether the lease is still its owner's.

@@ -90,7 +90,7 @@ def test_a_picture_lands_and_is_found_with_the_token_of_the_volume(up: Engine, p
     folder.chmod(0o755)
     up.docker("cp", folder, f"{up.compose('ps', '-q', 'weavloader').strip()}:/data/pictures")
     main(up, "weavloader", "replay", "/data/pictures", "--until-landed", "--interval", "0.1", seconds=90)
-    assert "landed 2, dead 0, skipped 0, difference 0" in main(up, "weavloader", "audit")
+    assert "landed 2, dead 0, skipped 0, forgotten 0, difference 0" in main(up, "weavloader", "audit")
     token = up.compose("exec", "-T", "web", "cat", "/secrets/web_read_token").strip()
     address = "http://127.0.0.1:8000/api/search?q=a+cup+of+coffee&limit=1"
     found = json.loads(up.outside("curl", "--silent", "--header", f"Authorization: Bearer {token}", address))
@@ -135,7 +135,7 @@ def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
     wanted = {name: ["healthy"] * (2 if name in ("processor", "scheduler") else 1) for name in roles}
     until(lambda: wanted.items() <= states(up).items(), 90, "every role")
     # the pictures of the single container are in its ledger and its store
-    assert "landed 2, dead 0, skipped 0, difference 0" in main(up, "metrics", "audit")
+    assert "landed 2, dead 0, skipped 0, forgotten 0, difference 0" in main(up, "metrics", "audit")
     assert "coffee.png" in main(up, "web", "search", "a cup of coffee", "--limit", "1")
 
     def answered() -> str:

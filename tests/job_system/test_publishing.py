@@ -60,10 +60,11 @@ def test_each_delivery_has_a_tag_of_its_own(app: Celery, valkey: Valkey) -> None
 
 
 def test_tasks_go_to_their_queues(app: Celery, valkey: Valkey) -> None:
-    for name in ("monitor_data_stream", "sweep_ledger", "reprocess_dlq_tasks", "cleanup_failed_tasks", "check_health"):
+    cleanup = ("sweep_ledger", "reprocess_dlq_tasks", "cleanup_failed_tasks", "forget_old_images", "check_health")
+    for name in ("monitor_data_stream", *cleanup):
         app.send_task(f"job_system.tasks.{name}")
     assert valkey.client.llen("data_monitoring") == 1
-    assert valkey.client.llen("cleanup") == 4
+    assert valkey.client.llen("cleanup") == len(cleanup)
 
 
 def test_publishing_to_a_server_that_is_away_is_said(tmp_path: Path) -> None:

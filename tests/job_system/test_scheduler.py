@@ -19,8 +19,9 @@ def sent(valkey: Valkey) -> int:
 
 def test_the_schedule_is_the_contracts() -> None:
     entries = {entry["task"].rpartition(".")[2]: entry for entry in schedule().values()}
-    assert set(entries) == {"check_health", "cleanup_failed_tasks", "reprocess_dlq_tasks"}
+    assert set(entries) == {"check_health", "cleanup_failed_tasks", "forget_old_images", "reprocess_dlq_tasks"}
     assert entries["check_health"]["schedule"].total_seconds() == 1800
+    assert entries["forget_old_images"]["schedule"].total_seconds() == 600
     assert str(entries["cleanup_failed_tasks"]["schedule"]).startswith("<crontab: 17 * * * *")
     assert str(entries["reprocess_dlq_tasks"]["schedule"]).startswith("<crontab: 41 3 * * *")
     assert all(entry["options"]["expires"] for entry in entries.values())

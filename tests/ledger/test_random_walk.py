@@ -21,7 +21,7 @@ IMAGES = 12
 #: Another one in each run of the tests; the same in all processes that share a run.
 NEW_SEED = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**9)
 OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
-OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "redo"]
+OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "redo", "forget"]
 ORDERS = [Redo(PARTS, ModelIdentity("a", "1"), ModelIdentity("b", "1"), prompt) for prompt in ("", "x", "y")]
 
 
@@ -45,6 +45,7 @@ class Model:
             landed=count["landed"],
             dead=count["dead"],
             skipped=count["skipped"],
+            forgotten=count["forgotten"],
         )
 
     def holds(self, lease: Lease) -> bool:
@@ -94,7 +95,7 @@ class Walk:
     def skipped(self) -> None:
         line = make_skipped(self.random.randrange(4))
         assert self.ledger.record_skipped([line]) == ([] if line.id in self.model.states else [line])
-        self.model.states[line.id] = "skipped"
+        self.model.states.setdefault(line.id, "skipped")
 
     def lease(self) -> None:
         record = self.random.choice(self.records)
@@ -219,6 +220,20 @@ class Walk:
         for image in wanted:
             self.model.afresh(image)
             self.model.orders[image] = order
+
+    def forget(self) -> None:
+        if self.random.random() > 0.05:
+            return
+        some = self.random.sample([*sorted(self.by_id), make_skipped(0).id], 2)
+        begun = self.ledger.forgetting.begin(some, "command", 100)
+        states = {image: self.model.states.get(image) for image in some}
+        assert list(begun.unknown) == [image for image in some if states[image] is None]
+        assert list(begun.again) == [image for image in some if states[image] == "forgotten"]
+        assert list(begun.new) == [image for image in some if states[image] not in (None, "forgotten")]
+        for image in begun.new:
+            self.model.states[image] = "forgotten"
+            self.model.orders.pop(image, None)
+            self.model.letters.discard(image)
 
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()

@@ -62,6 +62,7 @@ def everything_that_is_counted() -> None:
     metrics.image_received(RECORD)
     metrics.image_skipped(SkippedRecord("x", "sage", "denied_node"))
     metrics.image_redone("landed", "original")
+    metrics.images_forgotten("age", 3)
     metrics.stream_health(True)
     metrics.model_observed("light_captioner", "caption", "success", 0.1)
     metrics.store_observed("land", "success", 0.01)

@@ -21,7 +21,9 @@ import click
 
 from commands import (
     adding,
+    backfilling,
     calibrating,
+    cancelling,
     evaluating,
     finding,
     letters,
@@ -42,7 +44,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "replay", "select")),
+        ("Run it", ("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
@@ -79,6 +81,7 @@ def cli(ctx: click.Context) -> None:
 for room in (
     running,
     adding,
+    backfilling,
     replaying,
     selecting,
     finding,
@@ -86,6 +89,7 @@ for room in (
     looking,
     top,
     calibrating,
+    cancelling,
     serving,
     evaluating,
     letters,

@@ -205,6 +205,32 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class PastRange:
+    """A part of a source's past: from one time until before another (nanoseconds since the epoch), of these nodes (by
+    vsn or node id) and cameras, whatever their case; of all where none is named.
+    """
+
+    source: str
+    since_ns: int
+    until_ns: int
+    vsns: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+
+    def holds(self, record: ImageRecord) -> bool:
+        """Whether the image is in it, by its time of capture, node and camera."""
+        return self.since_ns <= record.captured_ns < self.until_ns and self.names(
+            record.vsn, record.node, record.camera
+        )
+
+    def names(self, vsn: str, node: str, camera: str) -> bool:
+        """Whether it is of that node and camera."""
+        nodes, cameras = ({name.casefold() for name in names} for names in (self.vsns, self.cameras))
+        return (not nodes or bool(nodes & {vsn.casefold(), node.casefold()})) and (
+            not cameras or camera.casefold() in cameras
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a node was, and whose it is. Unknown coordinates are None, never 0, 0."""
 

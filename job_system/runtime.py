@@ -28,6 +28,7 @@ from errors import (
     TransientError,
     WeavloaderError,
 )
+from inference.limit import giving_way
 from job_system.job import Job
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
@@ -248,7 +249,7 @@ class Runtime:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
-                with recorder.timing(job.stages):
+                with recorder.timing(job.stages), giving_way(job.lease.behind):
                     await process_image(record, self.pauses.watching(ports.ports), job.outputs)
         except PartUnavailable as error:
             if error.cause != MODEL_SLOW:

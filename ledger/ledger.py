@@ -25,6 +25,7 @@ from itertools import chain
 from typing import Any
 
 from ledger import calibration, health, letters, traces
+from ledger.backfills import Backfills
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
@@ -32,6 +33,7 @@ from ledger.neighbours import Neighbours
 from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
+from ledger.unfinished import Unfinished
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
 from records import AuditCounts, Calibration, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
@@ -54,6 +56,8 @@ class Ledger:
         self.sources = SourceRegistry(self._connection)
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
+        self.backfills = Backfills(self._connection)
+        self.unfinished = Unfinished(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:
@@ -118,8 +122,8 @@ class Ledger:
         answer = self._connection.run_together("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, kept, paused = answer
-        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused))
+        token, attempt, kept, paused, behind = answer
+        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused), behind=bool(behind))
 
     def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
         """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works

@@ -22,7 +22,8 @@ class Lease:
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
     for the first try; ``deaths`` counts the deaths of workers and models that had this image in hand, ``alone`` those
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
-    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused.
+    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused, and
+    ``behind`` that it is a backfill's, so that others go before it.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Lease:
     kept: bool = False
     alone: int = 0
     paused: bool = False
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

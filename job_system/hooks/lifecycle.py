@@ -20,9 +20,10 @@ import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system import pulse
 from job_system.app import celery_app
+from job_system.backfilling import keep_backfilling
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
-from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
@@ -140,6 +141,11 @@ def _ready(sender: Any = None, **_: Any) -> None:
             target=keep_sweeping, args=(celery_app, settings, _ended), name="sweeper", daemon=True
         )
         _threads.append(sweeper)
+    if MONITORING in queues:
+        backfilling = threading.Thread(
+            target=keep_backfilling, args=(celery_app, settings, _ended), name="backfilling", daemon=True
+        )
+        _threads.append(backfilling)
     if IMAGES in queues:
         suspects = Suspects(settings, celery_app.open_ports or OpenPorts.open)
         _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))

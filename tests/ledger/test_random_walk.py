@@ -20,7 +20,7 @@ IMAGES = 12
 #: Another one in each run of the tests; the same in all processes that share a run.
 NEW_SEED = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**9)
 OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
-OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen"]
+OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "cancel"]
 
 
 class Model:
@@ -195,6 +195,13 @@ class Walk:
         assert [record.id for record in opened] == [i for i in some if self.model.states.get(i) == "landed"]
         for record in opened:
             self.model.afresh(record.id)
+
+    def cancel(self) -> None:
+        if self.random.random() < 0.3:
+            some = self.some()
+            ended = self.ledger.unfinished.cancel(some)
+            assert ended == [i for i in some if self.model.states.get(i) in ("queued", "waiting", "apart")]
+            self.model.states.update(dict.fromkeys(ended, "skipped"))
 
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()

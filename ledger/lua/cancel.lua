@@ -1,0 +1,22 @@
+-- ARGV: id, id, …   Returns the positions (from 0) of those that were queued or waiting; they are skipped now. A message
+-- that carries one may still be on the broker's list: who takes it finds the image finished.
+local cancelled = {}
+for i = 1, #ARGV do
+  local id = ARGV[i]
+  local now = call('HMGET', image(id), 'state', 'backfill')
+  if now[1] == 'queued' or now[1] == 'waiting' then
+    if call('ZREM', QUEUED, id) + call('ZREM', WAITING, id) + call('ZREM', SUSPECTS, id) > 0 then
+      call('DEL', image(id))
+      leave_trace(id, 's')
+      drop_outputs(id)
+      call('HINCRBY', COUNTS, 'skipped', 1)
+      call('HINCRBY', COUNTS, 'skipped:cancelled', 1)
+      if now[2] then
+        call('SREM', backfill_images(now[2]), id)
+        call('HINCRBY', backfill(now[2]), 'cancelled', 1)
+      end
+      cancelled[#cancelled + 1] = i - 1
+    end
+  end
+end
+return cancelled

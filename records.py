@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -16,6 +19,24 @@ Vector = NDArray[np.float32]
 
 # Namespace of all image ids: uuid5 (RFC 9562, section 5.5) of "<source>\n<what identifies the image there>".
 IMAGE_NAMESPACE = uuid.UUID("6f1d7a52-3c0e-5a7b-9d57-5f3f0e6c8b11")
+
+
+_gives_way: ContextVar[bool] = ContextVar("gives_way", default=False)
+
+
+@contextmanager
+def giving_way(yes: bool = True) -> Iterator[None]:
+    """What is done in this block, as a backfill's image is, lets others go first where it has to wait."""
+    token = _gives_way.set(yes)
+    try:
+        yield
+    finally:
+        _gives_way.reset(token)
+
+
+def gives_way() -> bool:
+    """Whether what is done here lets others go first."""
+    return _gives_way.get()
 
 
 #: Nanoseconds since the epoch, before or after it, that all parts can hold: the years 1678 to 2261.

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from records import gives_way
 
 #: Where a limit begins: at least two full batches of most models.
 FIRST = 16
@@ -32,19 +33,6 @@ TRIED_AGAIN_SECONDS = 30.0
 PATIENCE = 0.5
 #: Turns of others after which one that gives way has its own: it must not wait for ever.
 PASSED_BY = 8
-
-
-_gives_way: ContextVar[bool] = ContextVar("gives_way", default=False)
-
-
-@contextmanager
-def giving_way(yes: bool = True) -> Iterator[None]:
-    """What is asked in this block lets others go first where it has to wait for its turn."""
-    token = _gives_way.set(yes)
-    try:
-        yield
-    finally:
-        _gives_way.reset(token)
 
 
 class AdaptiveLimit:
@@ -104,7 +92,7 @@ class AdaptiveLimit:
             return
         self._pressed = True
         turn = asyncio.get_running_loop().create_future()
-        (self._behind if _gives_way.get() else self._waiting).append(turn)
+        (self._behind if gives_way() else self._waiting).append(turn)
         try:
             await turn
         except asyncio.CancelledError:

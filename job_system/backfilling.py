@@ -1,9 +1,10 @@
 """The second lane: what backfills bring is queued only as fast as it is worked off, so that live pictures go first.
 
 A backfill's images are ordinary images of the ledger and of the one queue; the lane is how many of them there are at a
-time. The moderator's thread reads the source's past page by page and fills the lane up ten times a second: most of the
-places of the living processors, and what lands until the next look. While live pictures are queued it adds nothing. At
-the models' doors a backfill's images let the others go first (``inference.limit.giving_way``).
+time. The moderator's thread reads the source's past page by page and fills the lane up ten times a second. While no
+live pictures come that is most of the places of the living processors, and what lands until the next look. While they
+come it is what lands in a tenth of a second, and while they are queued nothing is added. Where a backfill's images have
+to wait on their way they let the others go first (``records.giving_way``).
 
 Everything that must be known stands in the ledger, a page's end only once all of its images do: whoever is killed at
 any line, the next one reads the same page again and finds what was queued.
@@ -22,6 +23,7 @@ from celery import Celery
 
 import logs
 from errors import WeavloaderError
+from inference.calibration import current
 from job_system.known_sources import KnownSources
 from job_system.past import BATCH, Past, Portion
 from job_system.publish import publish_records
@@ -37,6 +39,10 @@ LOOK_SECONDS = 0.1
 IDLE_SECONDS = 1.0
 #: As many as land in this time are queued beside those that have a place: until the next look none becomes free.
 REFILL_SECONDS = 0.2
+#: Seconds without a live picture after which none is expected: then the lane may be wide.
+QUIET_SECONDS = 60.0
+#: While they come, as many images of backfills are on their way as the installation lands in this time at its best.
+BESIDE_SECONDS = 0.1
 #: One of so many places of a processor is left to live pictures.
 FREE_SHARE = 8
 #: Images of backfills that may wait for their next attempt, as while a part is away: then no more are queued.
@@ -94,6 +100,8 @@ class Lane:
         self._paused: Mapping[str, str] = {}
         self._processors = 1
         self._ended: deque[tuple[float, int]] = deque()
+        self._best = 0.0
+        self._live_at = float("-inf")
 
     def fill(self, look: BackfillLook) -> int:
         """Queue what there is room for, of the oldest backfill first; how many images that were."""
@@ -118,16 +126,23 @@ class Lane:
         self._paused = self._ledger.sources.paused()
         processors = [name for name in self._ledger.roles() if name.startswith("processor@")]
         self._processors = max(1, len(processors))  # with none the first is given something to begin with
+        if made := current(self._ledger.calibration(), self._settings.triton):
+            self._best = max(self._best, made.images_per_second)
         self._looked_at = time.monotonic()
 
     def _room(self, look: BackfillLook) -> int:
         """How many images more there may be on their way."""
         pace = self._pace(sum(one.landed + one.dead + one.skipped for one in look.backfills))
+        self._best = max(self._best, pace)
+        if look.others_queued or look.others_leased:
+            self._live_at = time.monotonic()
         if look.others_queued or look.on_way("waiting") >= MOST_WAITING:
             return 0
         in_flight = self._settings.jobs.in_flight
-        places = max(1, in_flight - max(1, in_flight // FREE_SHARE))
-        most = self._processors * places + round(pace * REFILL_SECONDS)
+        places = self._processors * max(1, in_flight - max(1, in_flight // FREE_SHARE))
+        most = places + round(pace * REFILL_SECONDS)
+        if time.monotonic() - self._live_at < QUIET_SECONDS:
+            most = min(places, max(self._processors, round(self._best * BESIDE_SECONDS)))
         return max(0, most - look.on_way("queued", "leased"))
 
     def _pace(self, ended: int) -> float:

@@ -28,7 +28,6 @@ from errors import (
     TransientError,
     WeavloaderError,
 )
-from inference.limit import giving_way
 from job_system.job import Job
 from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
@@ -38,7 +37,7 @@ from job_system.ports import OpenPorts
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import process_image
-from records import DeadLetter, ImageRecord
+from records import DeadLetter, ImageRecord, giving_way
 from settings import Settings
 
 log = logs.get(__name__)

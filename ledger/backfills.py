@@ -97,12 +97,13 @@ class Backfill:
 @dataclass(frozen=True, slots=True)
 class BackfillLook:
     """The backfills that read or have images on their way, oldest first; how many images of all are ``pending``, and
-    how many that are no backfill's are queued.
+    how many that are no backfill's are queued and leased.
     """
 
     backfills: Sequence[Backfill]
     pending: int
     others_queued: int
+    others_leased: int
 
     def on_way(self, *places: str) -> int:
         """How many images of all backfills are at these places."""
@@ -171,13 +172,13 @@ class Backfills:
 
     def look(self) -> BackfillLook:
         """Where all of them are. What has ended since somebody looked is counted then, once whoever looks."""
-        pending, others, *flat = self._connection.run("backfill_look")
+        pending, queued, leased, *flat = self._connection.run("backfill_look")
         ways = {
             one: dict(zip(ON_WAY, counts, strict=True))
             for one, *counts in zip(*(flat[offset::4] for offset in range(4)), strict=True)
         }
         found = sorted(self._read(list(ways), ways), key=lambda one: one.started)
-        return BackfillLook(found, pending, others)
+        return BackfillLook(found, pending, queued, leased)
 
     def fill(self, id: str, records: Sequence[ImageRecord], room: int) -> Filled | None:
         """Queue those of at most 500 images that the ledger has not seen, in order, as many as there is room for; None

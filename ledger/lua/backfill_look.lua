@@ -1,9 +1,9 @@
 -- Goes through the backfills that read or have images on their way: an image that has ended is counted and let go, and a
 -- backfill with nothing left to do is over.
--- Returns how many images are pending, how many are queued that are no backfill's, then for each of these backfills its
--- id and how many of its images are queued, leased and waiting.
+-- Returns how many images are pending, how many are queued and leased that are no backfill's, then for each of these
+-- backfills its id and how many of its images are queued, leased and waiting.
 local at = clock()
-local others, answer = call('ZCARD', QUEUED), {}
+local queued, leased, answer = call('ZCARD', QUEUED), call('ZCARD', LEASED), {}
 for _, id in ipairs(call('SMEMBERS', ACTIVE)) do
   local key, images = backfill(id), backfill_images(id)
   local states = {queued = 0, leased = 0, waiting = 0}
@@ -19,7 +19,7 @@ for _, id in ipairs(call('SMEMBERS', ACTIVE)) do
       end
     end
   end
-  others = others - states.queued
+  queued, leased = queued - states.queued, leased - states.leased
   for _, word in ipairs({id, states.queued, states.leased, states.waiting}) do
     answer[#answer + 1] = word
   end
@@ -34,4 +34,5 @@ for _, id in ipairs(call('SMEMBERS', ACTIVE)) do
     end
   end
 end
-return {call('ZCARD', QUEUED) + call('ZCARD', WAITING) + call('ZCARD', SUSPECTS), others, unpack(answer)}
+local pending = call('ZCARD', QUEUED) + call('ZCARD', WAITING) + call('ZCARD', SUSPECTS)
+return {pending, queued, leased, unpack(answer)}

@@ -9,7 +9,8 @@ from collections import deque
 
 import pytest
 
-from inference.limit import FIRST, AdaptiveLimit, giving_way
+from inference.limit import FIRST, AdaptiveLimit
+from records import giving_way
 
 
 class Model:

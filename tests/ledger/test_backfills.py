@@ -142,7 +142,10 @@ def test_live_images_that_are_queued_are_told_apart(ledger: Ledger, one: Backfil
     fill(ledger, one, [own])
     ledger.record(live)
     look = ledger.backfills.look()
-    assert (look.pending, look.others_queued, look.on_way("queued")) == (3, 2, 1)
+    assert (look.pending, look.others_queued, look.others_leased, look.on_way("queued")) == (3, 2, 0, 1)
+    take(ledger, live[0])
+    look = ledger.backfills.look()
+    assert (look.pending, look.others_queued, look.others_leased, look.on_way("queued")) == (2, 1, 1, 1)
 
 
 def test_why_it_waits_is_told_until_it_goes_on(ledger: Ledger, one: Backfill) -> None:

@@ -3,8 +3,8 @@
 A backfill's images are ordinary images of the ledger and of the one queue; the lane is how many of them there are at a
 time. The moderator's thread reads the source's past page by page and fills the lane up ten times a second. While no
 live pictures come that is most of the places of the living processors, and what lands until the next look. While they
-come it is what lands in a tenth of a second, and while they are queued nothing is added. Where a backfill's images have
-to wait on their way they let the others go first (``records.giving_way``).
+come it is what lands in a fraction of a second, and while they are queued nothing is added. Where a backfill's images
+have to wait on their way they let the others go first (``records.giving_way``).
 
 Everything that must be known stands in the ledger, a page's end only once all of its images do: whoever is killed at
 any line, the next one reads the same page again and finds what was queued.
@@ -37,12 +37,13 @@ log = logs.get(__name__)
 #: Seconds between two looks while images of a backfill are on their way, and otherwise.
 LOOK_SECONDS = 0.1
 IDLE_SECONDS = 1.0
-#: As many as land in this time are queued beside those that have a place: until the next look none becomes free.
-REFILL_SECONDS = 0.2
+#: As many as land in this time are queued beside those that have a place: none is free until the next look, also where
+#: that is late.
+REFILL_SECONDS = 0.4
 #: Seconds without a live picture after which none is expected: then the lane may be wide.
 QUIET_SECONDS = 60.0
 #: While they come, as many images of backfills are on their way as the installation lands in this time at its best.
-BESIDE_SECONDS = 0.1
+BESIDE_SECONDS = 0.075
 #: One of so many places of a processor is left to live pictures.
 FREE_SHARE = 8
 #: Images of backfills that may wait for their next attempt, as while a part is away: then no more are queued.

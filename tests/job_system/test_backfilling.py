@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 
 from client import WeaviateStore
-from job_system.backfilling import Lane
+from job_system.backfilling import QUIET_SECONDS, Lane
 from job_system.past import Past
 from job_system.publish import publish_records
 from job_system.selection import PlacesInMemory
@@ -48,7 +48,7 @@ def uploads(sage: LocalSage, count: int, begin: int, every: int = SECOND) -> Non
 
 
 class Bench:
-    """A lane over a real source, ledger and queue; its own times are as in the product."""
+    """A lane over a real source, ledger and queue."""
 
     def __init__(self, ledger: Ledger, jobs: Jobs, app: Celery, sage: LocalSage, **sections: object) -> None:
         settings = Settings(jobs=jobs.model_copy(update={"in_flight": IN_FLIGHT}), **sections)  # type: ignore[arg-type]
@@ -121,7 +121,25 @@ def test_it_yields_while_live_pictures_are_queued(bench: Callable[..., Bench], s
     for _ in range(5):
         assert made.fill() == 0
     made.ledger.land(take(made.ledger, live))
-    made.filled(PLACES + 1)
+    made.filled(2)
+
+
+def test_while_live_pictures_come_it_is_as_narrow_as_keeps_them_quick(
+    bench: Callable[..., Bench], sage: LocalSage
+) -> None:
+    made = bench()
+    uploads(sage, 60, made.begin)
+    made.start()
+    (live,) = made.ledger.record(make_records(1))
+    lease = take(made.ledger, live)
+    made.filled(2)  # the live one, and one a processor
+    made.ledger.land(lease)
+    for _ in range(5):
+        assert made.fill() == 0
+    made.lane._best = 50.0  # images a second
+    made.filled(1 + 4)
+    made.lane._live_at = time.monotonic() - QUIET_SECONDS
+    made.filled(1 + PLACES)
 
 
 def test_images_that_wait_for_their_next_attempt_take_no_place(bench: Callable[..., Bench], sage: LocalSage) -> None:

@@ -22,7 +22,9 @@ import click
 from commands import (
     adding,
     adopting,
+    backfilling,
     calibrating,
+    cancelling,
     evaluating,
     finding,
     forgetting,
@@ -45,7 +47,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "reprocess")),
+        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "backfill", "cancel", "reprocess")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         (
             "Look at it",
@@ -86,6 +88,7 @@ for room in (
     running,
     adding,
     adopting,
+    backfilling,
     replaying,
     selecting,
     finding,
@@ -94,6 +97,7 @@ for room in (
     redoing,
     top,
     calibrating,
+    cancelling,
     serving,
     evaluating,
     letters,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -17,6 +20,24 @@ Vector = NDArray[np.float32]
 
 # Namespace of all image ids: uuid5 (RFC 9562, section 5.5) of "<source>\n<what identifies the image there>".
 IMAGE_NAMESPACE = uuid.UUID("6f1d7a52-3c0e-5a7b-9d57-5f3f0e6c8b11")
+
+
+_gives_way: ContextVar[bool] = ContextVar("gives_way", default=False)
+
+
+@contextmanager
+def giving_way(yes: bool = True) -> Iterator[None]:
+    """What is done in this block, as a backfill's image is, lets others go first where it has to wait."""
+    token = _gives_way.set(yes)
+    try:
+        yield
+    finally:
+        _gives_way.reset(token)
+
+
+def gives_way() -> bool:
+    """Whether what is done here lets others go first."""
+    return _gives_way.get()
 
 
 #: Nanoseconds since the epoch, before or after it, that all parts can hold: the years 1678 to 2261.
@@ -210,6 +231,32 @@ class Page:
     def reached_ns(self) -> int | None:
         """How far the source has been read; None where the poll does not tell."""
         return max((ns for ns in (self.newest_ns, self.complete_ns) if ns is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRange:
+    """A part of a source's past: from one time until before another (nanoseconds since the epoch), of these nodes (by
+    vsn or node id) and cameras, whatever their case; of all where none is named.
+    """
+
+    source: str
+    since_ns: int
+    until_ns: int
+    vsns: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+
+    def holds(self, record: ImageRecord) -> bool:
+        """Whether the image is in it, by its time of capture, node and camera."""
+        return self.since_ns <= record.captured_ns < self.until_ns and self.names(
+            record.vsn, record.node, record.camera
+        )
+
+    def names(self, vsn: str, node: str, camera: str) -> bool:
+        """Whether it is of that node and camera."""
+        nodes, cameras = ({name.casefold() for name in names} for names in (self.vsns, self.cameras))
+        return (not nodes or bool(nodes & {vsn.casefold(), node.casefold()})) and (
+            not cameras or camera.casefold() in cameras
+        )
 
 
 @dataclass(frozen=True, slots=True)

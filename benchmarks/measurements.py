@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks import (
+    backfill,
     backlog,
     curves,
     fresh,
@@ -59,6 +60,7 @@ CURVES: dict[str, Measurement] = {
     "stored": lambda work, options: curves.stored(work, options.rounds, options.most),
 }
 RARE: dict[str, Measurement] = {
+    "backfill": lambda work, options: backfill.run(work, options.rounds),
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
@@ -67,6 +69,7 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "versus": versus.quick,
     "landing": landing.quick,
     "publishing": publishing.quick,
+    "backfill": backfill.quick,
     "backlog": backlog.quick,
     "plain": plain.quick,
     "fresh": fresh.quick,

@@ -170,7 +170,7 @@ class World:
     @contextmanager
     def storage(self, folder: Path, delay_ms: float = 0) -> Iterator[None]:
         """A source that serves the folder's pictures."""
-        with self._serving("storage", "benchmarks.picture_server", str(folder), str(delay_ms)) as port:
+        with self.serving("storage", "benchmarks.picture_server", str(folder), str(delay_ms)) as port:
             self._storage = f"http://127.0.0.1:{port}"
             yield
 
@@ -178,11 +178,11 @@ class World:
     def slow_broker(self, delay_ms: float) -> Iterator[str]:
         """The broker's URL over a way on which every answer is so much later."""
         port = self.settings.jobs.redis_port
-        with self._serving("way", "benchmarks.slow_way", str(port), str(delay_ms)) as way:
+        with self.serving("way", "benchmarks.slow_way", str(port), str(delay_ms)) as way:
             yield f"redis://127.0.0.1:{way}/0"
 
     @contextmanager
-    def _serving(self, name: str, module: str, *arguments: str) -> Iterator[str]:
+    def serving(self, name: str, module: str, *arguments: str) -> Iterator[str]:
         """A server of the measurements that prints its port and ends with its standard input."""
         with subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

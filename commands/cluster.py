@@ -20,6 +20,8 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
     found = ledger.snapshot([role.queue for role in ROLES])
     made = current(found.calibration, settings.triton)
     per_second = pace.look(time.monotonic(), found.landings)
+    backfills = ledger.backfills.look()
+    states = [one.state for one in backfills.backfills]
     return ClusterCounts(
         queues=found.queues,
         audit=found.audit,
@@ -32,6 +34,9 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
         },
         kept_outputs=found.kept_outputs,
         forgetting=found.forgetting,
+        backfills={state: states.count(state) for state in ("running", "paused", "cancelled")},
+        backfill_images={"left": sum(one.left or 0 for one in backfills.backfills)}
+        | {place: backfills.on_way(place) for place in ("queued", "leased", "waiting")},
         redis_bytes=found.memory_bytes,
         sources=_sources(ledger),
         ceiling=made.images_per_second if made else None,

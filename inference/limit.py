@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from records import gives_way
+
 #: Where a limit begins: at least two full batches of most models.
 FIRST = 16
 #: The limit grows and shrinks by this factor; a step up must bring so much more throughput to be worth another one.
@@ -29,6 +31,8 @@ SLOW_ANSWERS = 4
 TRIED_AGAIN_SECONDS = 30.0
 #: The share of a request's deadline that answers may take before the limit shrinks.
 PATIENCE = 0.5
+#: Turns of others after which one that gives way has its own: it must not wait for ever.
+PASSED_BY = 8
 
 
 class AdaptiveLimit:
@@ -44,6 +48,9 @@ class AdaptiveLimit:
         self._deadline, self._clock = deadline, clock
         self._taken = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        # those that give way, and how many were let in before them since one of them was
+        self._behind: deque[asyncio.Future[None]] = deque()
+        self._passed_by = 0
         # what this window has seen so far, and whether the limit kept anybody waiting in it
         self._began = clock()
         self._answers = 0
@@ -80,12 +87,12 @@ class AdaptiveLimit:
             self._let_in()
 
     async def _take(self) -> None:
-        if self._taken < self.value and not self._waiting:
+        if self._taken < self.value and not (self._waiting or self._behind):
             self._taken += 1
             return
         self._pressed = True
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        (self._behind if gives_way() else self._waiting).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -95,11 +102,19 @@ class AdaptiveLimit:
             raise
 
     def _let_in(self) -> None:
-        while self._waiting and self._taken < self.value:
-            turn = self._waiting.popleft()
+        while self._taken < self.value and (queue := self._next()):
+            turn = queue.popleft()
             if not turn.done():
                 self._taken += 1
                 turn.set_result(None)
+
+    def _next(self) -> deque[asyncio.Future[None]] | None:
+        """Whose turn comes next; None where nobody waits."""
+        if self._behind and (not self._waiting or self._passed_by >= PASSED_BY):
+            self._passed_by = 0
+            return self._behind
+        self._passed_by += bool(self._behind)
+        return self._waiting or None
 
     def answered(self, seconds: float) -> None:
         """Learn from an answer that took so long."""
@@ -120,7 +135,7 @@ class AdaptiveLimit:
         return self._last - self._began >= LEAST_SECONDS and self._answers >= ANSWERS_EACH * self.value
 
     def _begin(self, now: float) -> None:
-        self._began, self._answers, self._pressed = now, 0, bool(self._waiting)
+        self._began, self._answers, self._pressed = now, 0, bool(self._waiting or self._behind)
 
     def _shrink(self, now: float) -> None:
         self._limit = max(self._floor, self._limit / STEP)

@@ -39,7 +39,7 @@ from job_system.ports import MODEL_SLOW, OpenPorts
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import Again, process_image, redo_image
-from records import DeadLetter, ImageRecord, Redo
+from records import DeadLetter, ImageRecord, Redo, giving_way
 from settings import Settings
 
 log = logs.get(__name__)
@@ -258,7 +258,7 @@ class Runtime:
         try:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
-                with recorder.timing(job.stages):
+                with recorder.timing(job.stages), giving_way(job.lease.behind):
                     await self._bring(record, job, ports)
         except PartUnavailable as error:
             if error.cause != MODEL_SLOW:

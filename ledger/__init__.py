@@ -1,5 +1,6 @@
 """Where each image is now: states, leases, dead letters and what the roles tell each other, all on Redis."""
 
+from ledger.backfills import Backfill, BackfillLook
 from ledger.connection import parse_broker_url
 from ledger.forgetting import Forgetting
 from ledger.ledger import Ledger
@@ -7,9 +8,12 @@ from ledger.letters import Letters
 from ledger.neighbours import Node
 from ledger.pace import LandingPace
 from ledger.registry import Pause, SourceRegistry
+from ledger.unfinished import UnfinishedImage
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
 
 __all__ = [
+    "Backfill",
+    "BackfillLook",
     "Death",
     "FinishedImage",
     "Forgetting",
@@ -25,5 +29,6 @@ __all__ = [
     "ServerFigures",
     "SourceRegistry",
     "Standing",
+    "UnfinishedImage",
     "parse_broker_url",
 ]

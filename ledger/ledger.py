@@ -29,6 +29,7 @@ from typing import Any
 from errors import WeavloaderError
 from ledger import calibration, health, letters, traces
 from ledger.adoptions import Adoptions
+from ledger.backfills import Backfills
 from ledger.connection import PREFIX, Connection
 from ledger.forgetting import Forgetting
 from ledger.images import pack, pairs, unpack, unpairs
@@ -37,6 +38,7 @@ from ledger.neighbours import Neighbours
 from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
+from ledger.unfinished import Unfinished
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
 from records import (
     AuditCounts,
@@ -72,6 +74,8 @@ class Ledger:
         self.neighbours = Neighbours(self._connection)
         self.adoptions = Adoptions(self._connection)
         self.forgetting = Forgetting(self._connection)
+        self.backfills = Backfills(self._connection)
+        self.unfinished = Unfinished(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:
@@ -136,8 +140,8 @@ class Ledger:
         answer = self._connection.run_together("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, kept, paused, redo = answer
-        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused), redo=redo)
+        token, attempt, kept, paused, redo, behind = answer
+        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused), redo=redo, behind=bool(behind))
 
     def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
         """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works

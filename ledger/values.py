@@ -23,7 +23,8 @@ class Lease:
     for the first try; ``deaths`` counts the deaths of workers and models that had this image in hand, ``alone`` those
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
     says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused; ``redo``
-    is the order's text (``Redo.to_text``) where the image had landed and is made again.
+    is the order's text (``Redo.to_text``) where the image had landed and is made again, and ``behind`` says that it is
+    a backfill's, so that others go before it.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Lease:
     alone: int = 0
     paused: bool = False
     redo: str = ""
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,17 @@ OLDEST_JOB = _scraped(
     "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"
 )
 
+# The second lane
+BACKFILLS = _scraped(
+    "backfills", "backfills", "Backfills that run, are paused, or whose images are on their way", "state"
+)
+BACKFILL_IMAGES = _scraped(
+    "backfill_images",
+    "images",
+    "Images of these backfills: left to be queued (estimated from what was read), queued, leased or waiting",
+    "place",
+)
+
 # What the models give at most, and what lands of that; absent until `calibrate` has measured the configured ones
 CEILING = _scraped(
     "model_ceiling_images_per_second", "images per second", "What the configured models gave when they were calibrated"

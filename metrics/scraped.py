@@ -45,6 +45,9 @@ class ClusterCounts:
     #: Images per second that the configured models gave at most, and what lands of that; None where it is not known.
     ceiling: float | None = None
     efficiency: float | None = None
+    #: Backfills that are not over, by state, and their images by place; those that are left are an estimate.
+    backfills: Mapping[str, int] = field(default_factory=dict)
+    backfill_images: Mapping[str, int] = field(default_factory=dict)
 
 
 def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:
@@ -74,6 +77,8 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.PENDING_IMAGES: {(where,): count for where, count in counts.pending.items()},
         catalog.KEPT_OUTPUTS: {(): counts.kept_outputs},
         catalog.FORGETTING: {(): counts.forgetting},
+        catalog.BACKFILLS: {(state,): count for state, count in counts.backfills.items()},
+        catalog.BACKFILL_IMAGES: {(place,): count for place, count in counts.backfill_images.items()},
         catalog.REDIS_MEMORY: {(): counts.redis_bytes},
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
         catalog.CEILING: _known(counts.ceiling),

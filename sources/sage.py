@@ -86,7 +86,7 @@ class Poller:
         past = window + self._overlap_ns < new
         if past:
             body["end"] = query_time(end)
-        collected = _Collector(address, self._denied, end if past else None)
+        collected = Collector(address, self._denied, end if past else None)
         began = time.monotonic()
         try:
             async with open_session() as session:
@@ -109,7 +109,9 @@ class Poller:
 
 
 @dataclass
-class _Collector:
+class Collector:
+    """Takes the lines of a query's answer, and makes a page of them."""
+
     address: SourceAddress
     denied: Collection[str]
     end_ns: int | None = None
@@ -121,6 +123,7 @@ class _Collector:
     looks_like_json: bool = False
 
     def add(self, line: bytes) -> None:
+        """One line of the answer."""
         self.lines += 1
         if self.lines == 1:
             self.looks_like_json = line.lstrip().startswith(b"{")
@@ -134,6 +137,7 @@ class _Collector:
             self.newest_ns = max(parsed.ns, self.newest_ns if self.newest_ns is not None else parsed.ns)
 
     def page(self, now_ns: int) -> Page:
+        """What the lines told. Raises ``PartUnavailable`` where they are no records."""
         if self.lines and not self.objects and not self.looks_like_json:
             name = self.address.name
             raise PartUnavailable(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from errors import PartUnavailable, WeavloaderError
+from records import gives_way
 
 Item = TypeVar("Item")
 Send = Callable[[Sequence[Item]], Awaitable[Sequence[WeavloaderError | None]]]
@@ -40,7 +41,8 @@ LONE_SHARE = 1 / 8
 
 class Groups(Generic[Item]):
     """Collects items until ``size`` of them wait, or one has waited ``linger`` seconds, and sends them together. One
-    that comes alone, with none in the ``linger`` seconds before it, waits an eighth of that: hardly any will come.
+    that comes alone, with none in the ``linger`` seconds before it, waits an eighth of that: hardly any will come. To
+    one that does not give way those that do are no company: it waits no longer for them, and takes them along.
 
     At most ``in_flight`` requests are under way. A request's end alone sends nothing: groups that leave as soon as the
     one before is answered are small, and small ones cost the store and this process several times as much an item.
@@ -56,7 +58,8 @@ class Groups(Generic[Item]):
         self._waiting: deque[_Waiting[Item]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._came = float("-inf")  # the loop's time when the last item came
+        # the loop's time when the last item came, of those that give way (see ``records.giving_way``) and of others
+        self._came = {True: float("-inf"), False: float("-inf")}
         self._closed = False
 
     async def add(self, item: Item) -> None:
@@ -66,10 +69,11 @@ class Groups(Generic[Item]):
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         now = loop.time()
-        linger = self._linger if now - self._came < self._linger else self._linger * LONE_SHARE
-        self._came = now
+        behind = gives_way()
+        linger = self._linger if now - self._came[behind] < self._linger else self._linger * LONE_SHARE
+        self._came[behind] = now
         self._waiting.append(_Waiting(item, done, now + linger))
-        if self._timer is None or len(self._waiting) >= self._size:
+        if self._timer is None or len(self._waiting) >= self._size or now + linger < self._timer.when():
             self._start()
         await done
 
@@ -95,13 +99,17 @@ class Groups(Generic[Item]):
             self._timer = None
         loop = asyncio.get_running_loop()
         while self._waiting and len(self._running) < self._in_flight:
-            if len(self._waiting) < self._size and not self._closed and (due := self._waiting[0].due) > loop.time():
+            if len(self._waiting) < self._size and not self._closed and (due := self._due()) > loop.time():
                 self._timer = loop.call_at(due, self._start)
                 break
             if group := self._take():
                 task = loop.create_task(self._run(group))
                 self._running.add(task)
                 task.add_done_callback(self._finished)
+
+    def _due(self) -> float:
+        """When the first of those that wait is to leave."""
+        return min(one.due for one in self._waiting)
 
     def _take(self) -> list[_Waiting[Item]]:
         group: dict[str, _Waiting[Item]] = {}

@@ -19,11 +19,12 @@ import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
 from job_system import pulse
 from job_system.app import celery_app
+from job_system.backfilling import keep_backfilling
 from job_system.forgetting import keep_finishing
 from job_system.hooks.memory import GIVEN_BACK_SECONDS, give_back, spare_collections
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
-from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
@@ -142,6 +143,11 @@ def _ready(sender: Any = None, **_: Any) -> None:
     if CLEANUP in queues:
         finisher = threading.Thread(target=keep_finishing, args=(settings, _ended), name="finisher", daemon=True)
         _threads.append(finisher)
+    if MONITORING in queues:
+        backfilling = threading.Thread(
+            target=keep_backfilling, args=(celery_app, settings, _ended), name="backfilling", daemon=True
+        )
+        _threads.append(backfilling)
     if IMAGES in queues:
         suspects = Suspects(settings, celery_app.open_ports or OpenPorts.open)
         _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))

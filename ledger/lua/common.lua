@@ -189,3 +189,28 @@ local function remove_letter(id)
   end
   return true
 end
+
+-- Whether the ledger has never seen an image, or has forgotten it.
+local function is_new(id)
+  return call('EXISTS', image(id)) == 0 and not trace(id)
+end
+
+-- Leaves a new image out.
+local function skip_new(id, reason)
+  call('HINCRBY', COUNTS, 'seen', 1)
+  call('HINCRBY', COUNTS, 'skipped', 1)
+  call('HINCRBY', COUNTS, 'skipped:' .. reason, 1)
+  leave_trace(id, 's')
+end
+
+-- Backfills: all by the time of their start; those that read or have images on their way; and of each its fields, and
+-- the ids of the images that it queued and that have not ended, as far as anybody has looked.
+local BACKFILLS, ACTIVE = PREFIX .. 'backfills', PREFIX .. 'backfills:active'
+
+local function backfill(id)
+  return PREFIX .. 'backfill:' .. id
+end
+
+local function backfill_images(id)
+  return backfill(id) .. ':images'
+end

@@ -1,15 +1,16 @@
 -- ARGV: id, record, lease in seconds, owner, source
--- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1), order to make it again or ''} or {why not}.
+-- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1), order to make it again or '', a backfill's
+-- (0 or 1)} or {why not}.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
 
-local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'token', 'again', 'redo')
+local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'token', 'again', 'redo', 'backfill')
 local state, attempts = now[1], tonumber(now[3] or 0)
 
 local function granted(token, attempt)
   local paused = call('EXISTS', PREFIX .. 'paused:' .. ARGV[5])
-  return {token, attempt, call('EXISTS', outputs(id)), paused, order_of(now[6])}
+  return {token, attempt, call('EXISTS', outputs(id)), paused, order_of(now[6]), now[7] and 1 or 0}
 end
 
 if state == 'waiting' then

@@ -3,7 +3,7 @@ local at = clock()
 local new = {}
 for i = 1, #ARGV, 2 do
   local id = ARGV[i]
-  if call('EXISTS', image(id)) == 0 and not trace(id) then
+  if is_new(id) then
     call('HINCRBY', COUNTS, 'seen', 1)
     enqueue(id, ARGV[i + 1], at)
     new[#new + 1] = (i - 1) / 2

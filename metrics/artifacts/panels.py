@@ -116,6 +116,15 @@ FLOW = (
             (shared(catalog.LEDGER_IMAGES, where='state="leased"'), "leased"),
         ),
     ),
+    Panel(
+        "Backfills",
+        "short",
+        (
+            (shared(catalog.BACKFILL_IMAGES, "place"), "{{place}}"),
+            (shared(catalog.BACKFILLS, "state"), "backfills {{state}}"),
+        ),
+        description="Images that backfills have left (estimated), queued, in work and waiting.",
+    ),
     _one("Queues", "short", shared(catalog.QUEUE_SIZE, "queue_name"), "{{queue_name}}"),
     _one("Age of the oldest queued image", "s", shared(catalog.OLDEST_JOB), "oldest"),
     _one(

@@ -12,7 +12,8 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "add", "replay", "select", "reprocess", "search", "similar", "export", "mcp"),
+    *("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel", "reprocess"),
+    *("search", "similar", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
@@ -37,7 +38,18 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "models bench", "dlq list", "dlq show", "dlq stats", "dlq replay", "dlq discard"]
+    "command",
+    [
+        *COMMANDS,
+        "models bench",
+        "dlq list",
+        "dlq show",
+        "dlq stats",
+        "dlq replay",
+        "dlq discard",
+        "backfill list",
+        "backfill cancel",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")

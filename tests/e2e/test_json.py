@@ -14,6 +14,7 @@ import pytest
 
 from ledger import Ledger
 from main import cli
+from records import PastRange
 from settings import load
 from tests.fixtures.house import House
 from tests.ledger.samples import bury, make_records
@@ -38,6 +39,10 @@ WORDS = {
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),
+    "backfill pause": ("{backfill}",),
+    "backfill resume": ("{backfill}",),
+    "backfill cancel": ("{backfill}",),
+    "cancel": ("--all", "--dry-run"),
 }
 
 
@@ -85,11 +90,19 @@ def dataset(house: House, photos: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.fixture(scope="module")
+def backfill(house: House) -> str:
+    """A backfill of a source that is not there."""
+    loaded = load({"WEAVLOADER_DATA_DIR": str(house.data)}, house.data / "none.toml").settings
+    with closing(Ledger(loaded.jobs)) as ledger:
+        return ledger.backfills.start(PastRange("nowhere", 0, 1)).id
+
+
 @pytest.mark.parametrize("name", LISTING)
 def test_standard_output_is_one_json_object(
-    house: House, letters: list[str], photos: Path, dataset: Path, name: str
+    house: House, letters: list[str], photos: Path, dataset: Path, backfill: str, name: str
 ) -> None:
-    given = {"picture": photos / "coffee.png", "photos": photos, "dataset": dataset}
+    given = {"picture": photos / "coffee.png", "photos": photos, "dataset": dataset, "backfill": backfill}
     words = [word.format(*letters, **given) for word in WORDS.get(name, ())]
     done = house.run(*name.split(), *words, "--json", timeout=120)
     assert isinstance(json.loads(done.stdout), dict), done.stderr

@@ -10,6 +10,7 @@ from collections import deque
 import pytest
 
 from inference.limit import FIRST, AdaptiveLimit
+from records import giving_way
 
 
 class Model:
@@ -127,3 +128,33 @@ async def test_who_gives_up_waiting_takes_no_turn_from_the_others() -> None:
     async with asyncio.timeout(1), limit.turn():
         pass
     assert waiting[0].cancelled()
+
+
+async def ordered(limit: AdaptiveLimit, lanes: str) -> str:
+    """In which order requests have their turn that come in this order while one is in hand; B gives way."""
+    release, order = asyncio.Event(), []
+
+    async def hold() -> None:
+        async with limit.turn():
+            await release.wait()
+
+    async def one(lane: str) -> None:
+        with giving_way(lane == "B"):
+            async with limit.turn():
+                order.append(lane)
+
+    holder = asyncio.create_task(hold())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(one(lane)) for lane in lanes]
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(holder, *waiting)
+    return "".join(order)
+
+
+async def test_who_gives_way_lets_all_go_first_that_wait() -> None:
+    assert await ordered(AdaptiveLimit(1, 1, 120), "BBLBL") == "LLBBB"
+
+
+async def test_who_gives_way_does_not_wait_for_ever() -> None:
+    assert await ordered(AdaptiveLimit(1, 1, 120), "BB" + "L" * 12) == "L" * 8 + "B" + "LLLL" + "B"

@@ -21,7 +21,7 @@ IMAGES = 12
 #: Another one in each run of the tests; the same in all processes that share a run.
 NEW_SEED = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**9)
 OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
-OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "redo", "forget"]
+OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "redo", "forget", "cancel"]
 ORDERS = [Redo(PARTS, ModelIdentity("a", "1"), ModelIdentity("b", "1"), prompt) for prompt in ("", "x", "y")]
 
 
@@ -234,6 +234,14 @@ class Walk:
             self.model.states[image] = "forgotten"
             self.model.orders.pop(image, None)
             self.model.letters.discard(image)
+
+    def cancel(self) -> None:
+        if self.random.random() < 0.3:
+            some = self.some()
+            ended = self.ledger.unfinished.cancel(some)
+            assert ended == [i for i in some if self.model.states.get(i) in ("queued", "waiting", "apart")]
+            for image in ended:
+                self.model.states[image] = "landed" if self.model.orders.pop(image, None) else "skipped"
 
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()

@@ -26,6 +26,8 @@ COUNTS = ClusterCounts(
     oldest_job_seconds=3.5,
     pending={"queued": 3, "waiting": 1, "suspects": 1},
     kept_outputs=1,
+    backfills={"running": 1, "paused": 0, "cancelled": 0},
+    backfill_images={"left": 900, "queued": 2, "leased": 1, "waiting": 0},
     redis_bytes=1_000_000,
     sources={"sage": SourceState(12.5, held=True)},
     ceiling=95.5,

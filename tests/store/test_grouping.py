@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from errors import PartUnavailable, TransientError, WeavloaderError
+from records import giving_way
 from store.grouping import Groups
 
 
@@ -133,4 +134,29 @@ async def test_an_item_that_comes_alone_lingers_an_eighth_and_one_amid_others_al
     assert [items for _, items in sent] == [[1], [2, 3]]
     assert 0.1 <= sent[0][0] - began < 0.8
     assert sent[1][0] - again >= 0.8
+    await groups.close(1)
+
+
+async def test_to_one_that_does_not_give_way_those_that_do_are_no_company() -> None:
+    """It does not linger for them, and takes them along."""
+    sent: list[tuple[float, list[int]]] = []
+    loop = asyncio.get_running_loop()
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sent.append((loop.time(), list(items)))
+        return [None] * len(items)
+
+    async def behind(item: int) -> None:
+        with giving_way():
+            await groups.add(item)
+
+    groups: Groups[int] = Groups(send, str, size=50, linger=4)
+    await behind(1)
+    waiting = asyncio.create_task(behind(2))
+    await asyncio.sleep(0)
+    began = loop.time()
+    await groups.add(3)
+    await waiting
+    assert [items for _, items in sent] == [[1], [2, 3]]
+    assert sent[1][0] - began < 2
     await groups.close(1)

@@ -1,0 +1,170 @@
+"""A backfill of 100,000 images beside live pictures: what it costs these, and how much of the installation it uses.
+
+Real servers, the product's own processors and lane, models that sleep. In turns: the live path alone (its images are
+queued at once); the backfill alone; single live pictures at a steady pace alone, and beside the backfill. A live
+picture's way is timed from before it is recorded until the ledger says that it landed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.fresh import percentile
+from benchmarks.light import spread
+from benchmarks.product import wait_until
+from benchmarks.speed import folder_of, world
+from benchmarks.table import Row
+from benchmarks.world import FULL_HD, VGA, World, write_pictures
+from job_system.app import celery_app
+from job_system.backfilling import keep_backfilling
+from records import PastRange
+
+COMMAND = "python -m benchmarks backfill"
+SOURCE = "past"
+BACKFILLED = 100_000
+#: Hours ago at which its pictures begin, and hours that they take.
+BEGIN_HOURS, HOURS = 100, 90
+PROCESSORS = 2
+#: Seconds until a lane is as full as it gets, and for which landings are counted then.
+FILLING_SECONDS, COUNTED_SECONDS = 4.0, 12.0
+#: Live pictures of a turn, and seconds between them: more than landings linger for each other.
+LIVE, EVERY_SECONDS = 40, 0.5
+WORSE, THROUGHPUT = 1.5, 0.95
+_HOUR = 3600 * 10**9
+
+
+@dataclass
+class Figures:
+    """What the rounds gave: images a second, and 95th percentiles in seconds."""
+
+    live_path: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    behind: list[float] = field(default_factory=list)
+    quiet: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+
+    def rows(self) -> Iterator[Row]:
+        """One each, and the ratios, which are taken inside a round."""
+        yield _row("live path: images/s", self.live_path)
+        yield _row(
+            f"a backfill of {BACKFILLED:,} alone / live path: images/s", _of(self.alone, self.live_path), floor=True
+        )
+        yield _row("a backfill beside live pictures: images/s", self.behind)
+        yield _row("a live picture to its landing, s: 95th percentile", self.quiet)
+        yield _row("the same beside a backfill, s: 95th percentile", self.beside)
+        ratios = _of(self.beside, self.quiet)
+        yield Row(
+            "beside a backfill / without: 95th percentile",
+            statistics.median(ratios),
+            None,
+            COMMAND,
+            spread(ratios),
+            ceiling=WORSE,
+        )
+
+
+def run(work: Path, rounds: int) -> list[Row]:
+    """1080p, models of 40 + 5 n ms."""
+    with world(work) as at:
+        folder = folder_of(work, FULL_HD)
+        with at.models(40, 5), at.storage(folder), past(at, BACKFILLED), at.processors(PROCESSORS):
+            at.drain(300)
+            return list(measured(at, rounds, 1000, COUNTED_SECONDS, LIVE).rows())
+
+
+def quick(work: Path) -> list[Row]:
+    """A few images: to see that it runs, not what it measures."""
+    with world(work) as at:
+        folder = work.parent / "pictures" / "few"
+        write_pictures(folder, VGA, 8)
+        with at.models(5, 1), at.storage(folder), past(at, 2_000), at.processors(1):
+            return list(measured(at, 1, 40, 1.0, 4).rows())
+
+
+def measured(at: World, rounds: int, images: int, seconds: float, live: int) -> Figures:
+    """The turns of so many rounds."""
+    found = Figures()
+    for _ in range(rounds):
+        found.live_path.append(at.drain(images).rate)
+        with lane(at):
+            found.alone.append(landed_per_second(at, seconds))
+        found.quiet.append(percentile(live_seconds(at, live), 0.95))
+        with lane(at):
+            live_seconds(at, live // 3)  # until then the lane is as wide as it is without live pictures
+            before, began = at.ledger.audit().landed, time.monotonic()
+            found.beside.append(percentile(live_seconds(at, live), 0.95))
+            found.behind.append((at.ledger.audit().landed - before - live) / (time.monotonic() - began))
+    return found
+
+
+@contextmanager
+def past(at: World, count: int) -> Iterator[None]:
+    """A source with so many pictures of the past, whose storage is the world's."""
+    begin = time.time_ns() // _HOUR * _HOUR - BEGIN_HOURS * _HOUR
+    words = (at.address.storage_url, str(count), str(begin), str(HOURS * _HOUR // count))
+    with at.serving("past", "benchmarks.past_server", *words) as port:
+        address = replace(at.address, name=SOURCE, query_url=f"http://127.0.0.1:{port}/api/v1/query")
+        at.ledger.sources.register(address, 3600)
+        yield
+
+
+@contextmanager
+def lane(at: World) -> Iterator[None]:
+    """A backfill that runs, its lane filled, until the block ends and nothing of it is on its way."""
+    begin = time.time_ns() // _HOUR * _HOUR - BEGIN_HOURS * _HOUR
+    one = at.ledger.backfills.start(PastRange(SOURCE, begin, begin + (HOURS + 1) * _HOUR))
+    ended = threading.Event()
+    keeping = threading.Thread(target=keep_backfilling, args=(celery_app, at.settings, ended))
+    keeping.start()
+    try:
+        wait_until(lambda: at.ledger.backfills.look().on_way("leased"))
+        time.sleep(FILLING_SECONDS)
+        yield
+    finally:
+        at.ledger.backfills.cancel(one.id)
+        at.ledger.unfinished.cancel(at.ledger.backfills.images(one.id))
+        wait_until(lambda: not at.ledger.backfills.look().backfills)
+        ended.set()
+        keeping.join()
+
+
+def landed_per_second(at: World, seconds: float) -> float:
+    """What lands of everything."""
+    before, began = at.ledger.audit().landed, time.monotonic()
+    time.sleep(seconds)
+    return (at.ledger.audit().landed - before) / (time.monotonic() - began)
+
+
+def live_seconds(at: World, count: int) -> list[float]:
+    """How long each of so many pictures took from before it was recorded until it had landed."""
+    records = at.records(count)
+    sent: dict[str, float] = {}
+    landed: dict[str, float] = {}
+
+    def look() -> bool:
+        landed.update((image, when) for image, when in at.ledger.recently_landed() if image in sent)
+        return len(landed) == count
+
+    for record in records:
+        sent[record.id] = time.time()
+        at.queue([record])
+        until = time.monotonic() + EVERY_SECONDS
+        while time.monotonic() < until:
+            look()
+            time.sleep(0.05)
+    wait_until(look, 60)
+    return [landed[image] - when for image, when in sent.items()]
+
+
+def _of(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(values, others, strict=True)]
+
+
+def _row(name: str, values: Sequence[float], *, floor: bool = False) -> Row:
+    return Row(name, statistics.median(values), THROUGHPUT if floor else None, COMMAND, spread(values))

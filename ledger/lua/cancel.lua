@@ -1,0 +1,26 @@
+-- ARGV: id, id, …   Returns the positions (from 0) of those that were queued or waiting; they are skipped now, and one
+-- that was to be made again has landed, as before: the store has its older object still. A message that carries one may
+-- still be on the broker's list: who takes it finds the image finished.
+local cancelled = {}
+for i = 1, #ARGV do
+  local id = ARGV[i]
+  local now = call('HMGET', image(id), 'state', 'backfill', 'redo')
+  if now[1] == 'queued' or now[1] == 'waiting' then
+    if call('ZREM', QUEUED, id) + call('ZREM', WAITING, id) + call('ZREM', SUSPECTS, id) > 0 then
+      end_order(id)
+      call('DEL', image(id))
+      drop_outputs(id)
+      leave_trace(id, now[3] and 'l' or 's')
+      call('HINCRBY', COUNTS, now[3] and 'landed' or 'skipped', 1)
+      if not now[3] then
+        call('HINCRBY', COUNTS, 'skipped:cancelled', 1)
+      end
+      if now[2] then
+        call('SREM', backfill_images(now[2]), id)
+        call('HINCRBY', backfill(now[2]), 'cancelled', 1)
+      end
+      cancelled[#cancelled + 1] = i - 1
+    end
+  end
+end
+return cancelled

@@ -24,6 +24,7 @@ from commands import (
     calibrating,
     evaluating,
     finding,
+    keeping,
     letters,
     looking,
     replaying,
@@ -45,6 +46,7 @@ class HouseGroup(click.Group):
         ("Run it", ("demo", "up", "setup", "add", "replay", "select")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
+        ("Keep it", ("backup", "restore")),
         (
             "Roles, one process each",
             ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -84,6 +86,7 @@ for room in (
     finding,
     taking,
     looking,
+    keeping,
     top,
     calibrating,
     serving,

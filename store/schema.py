@@ -132,6 +132,12 @@ async def exists(
     return await _found(client, name, address, migrations) is not None
 
 
+async def drop(client: WeaviateAsyncClient, name: str, address: str) -> None:
+    """Remove the collection, if it is there, with all that it holds. Raises as ``exists`` does."""
+    if await exists(client, name, address):
+        await client.collections.delete(name)
+
+
 async def described(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> str:
     """The server's version and the collection's schema, in words; as ``exists`` otherwise."""
     server = f"version {(await client.get_meta()).get('version', 'unknown')}"

@@ -14,6 +14,7 @@ from tests.fixtures.house import ROOT, clean_environment
 COMMANDS = (
     *("demo", "up", "setup", "add", "replay", "select", "search", "similar", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
+    *("backup", "restore"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ledger import Ledger
 
 #: Objects of the store that are looked at in a second (measured).
-OBJECTS_RATE = 5_000
+OBJECTS_RATE = 2_000
 
 
 def rebuild(loaded: Settings, ledger: Ledger, since: datetime | None) -> Rebuilt:

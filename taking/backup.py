@@ -52,8 +52,8 @@ GIVE_UP_SECONDS = 60.0
 ID = re.compile(r"weavloader-\d{8}-\d{6}-[0-9a-f]{6}")
 
 # Measured: bytes of a packed ledger, and bytes and images a second.
-_TRACE, _IMAGE, _LETTER, _OUTPUTS = 24, 260, 700, 60_000
-_STORE_RATE, _LEDGER_RATE = 60e6, 100_000
+_TRACE, _IMAGE, _LETTER, _OUTPUTS = 22, 120, 700, 60_000
+_STORE_RATE, _LEDGER_RATE = 25e6, 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Backup:
     async def estimate(self) -> Estimate:
         """What it will be; nothing is written. Raises as ``run``."""
         self._refuse_whole()
-        backend = await self._backend()
+        backends, backend = await self._store.backends(), await self._backend()
         snapshot, objects = self._ledger.snapshot(), await self._store.count()
         counts = snapshot.audit
         on_their_way = counts.pending + counts.leased
@@ -106,11 +106,7 @@ class Backup:
             + _LETTER * snapshot.letters
             + _OUTPUTS * snapshot.kept_outputs
         )
-        settings = self._loaded.settings
-        folder = settings.paths.data / "weaviate" / "db" / settings.weaviate.collection.lower()
-        store_bytes = None
-        if backend == "filesystem" and folder.is_dir():
-            store_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        store_bytes = _objects_size(backends[backend], self._loaded.settings.weaviate.collection)
         seconds = seconds_for(counts.seen, store_bytes or 0)
         disk = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
         free = shutil.disk_usage(disk).free
@@ -294,6 +290,17 @@ def copy(path: Path, target: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _objects_size(backups: str, collection: str) -> int | None:
+    """Bytes of the embedded server's objects, which lie beside its back-ups; None of a server on another host."""
+    if not backups or not Path(backups).is_dir():
+        return None
+    size = 0
+    for path in (Path(backups).parent / "db" / collection.lower()).rglob("*"):  # some may go meanwhile
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def _now() -> str:

@@ -271,6 +271,8 @@ async def test_an_estimate_writes_nothing(system: System, tmp_path: Path) -> Non
     estimate = await system.backup(tmp_path / "out").estimate()
     assert (estimate.images, estimate.objects, estimate.on_their_way) == (2, 2, 0)
     assert estimate.free > 0
+    assert estimate.store_bytes is not None
+    assert estimate.bytes > estimate.store_bytes > 0
     assert not (tmp_path / "out").exists()
 
 

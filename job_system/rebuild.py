@@ -87,7 +87,7 @@ class Rebuild:
         #: By source, the first time of capture of what the ledger did not know.
         self._unknown_from: dict[str, datetime] = {}
 
-    async def adopt(self) -> Rebuilt:
+    async def regain(self) -> Rebuilt:
         """Every object of the store is known as landed, as far as the ledger remembers, and counted beyond that."""
         told, copies = self._rebuilt, self._ledger.copies
         told.held = await self._store.count()
@@ -97,19 +97,19 @@ class Rebuild:
         old = 0
         async for page in self._store.in_range(_EPOCH, _END):
             told.objects += len(page)
-            old += self._adopt(page, oldest_day)
+            old += self._regain(page, oldest_day)
             self._report("looking through the store", told.objects, max(told.held, told.objects))
         told.counted = max(0, old - forgotten)
         if told.counted:
             copies.count_landed(told.counted)
         return told
 
-    def _adopt(self, page: Sequence[StoredObject], oldest_day: float) -> int:
-        """Adopt a page's objects; how many are not known and too old to be remembered."""
+    def _regain(self, page: Sequence[StoredObject], oldest_day: float) -> int:
+        """Have a page's objects known; how many are not known and too old to be remembered."""
         ids = [found.id for found in page if found.landed_at / _DAY < oldest_day]
         too_old = set(ids).difference(self._ledger.standings(ids)) if ids else set()
         young = [found for found in page if found.id not in too_old]
-        new, waited = self._ledger.copies.adopt([(found.id, int(found.landed_at / _DAY)) for found in young])
+        new, waited = self._ledger.copies.regain([(found.id, int(found.landed_at / _DAY)) for found in young])
         self._rebuilt.new += len(new)
         self._rebuilt.waited += len(waited)
         for found in (young[at] for at in new):
@@ -118,10 +118,10 @@ class Rebuild:
         return len(too_old)
 
     async def run(self, publish: Publish, since: datetime | None = None) -> Rebuilt:
-        """Adopt what is stored, then have what is not polled again and queued: of each source from the first image on
+        """Have what is stored known, then have what is not polled again and queued: of each source from the first image on
         that the ledger did not know (no further back than it remembers), or from ``since``.
         """
-        told = await self.adopt()
+        told = await self.regain()
         now = time.time()
         memory = now - self._settings.jobs.finished_days * _DAY
         named = {"sage", *(address.name for address in self._ledger.sources.all())} if since else set()

@@ -204,7 +204,7 @@ class Copies:
 
     # --- what is known from elsewhere --------------------------------------------------------------------------------
 
-    def adopt(self, objects: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
+    def regain(self, objects: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
         """Images that the store has, each with the day (since the epoch) of its landing, have landed.
 
         Returns the positions of those that were not known, and of those that waited for something. An image that is
@@ -213,7 +213,7 @@ class Copies:
         new, waited = list[int](), list[int]()
         for start in range(0, len(objects), _BATCH):
             flat = (word for pair in objects[start : start + _BATCH] for word in pair)
-            for found, positions in zip((new, waited), self._connection.run("adopt", *flat), strict=True):
+            for found, positions in zip((new, waited), self._connection.run("regain", *flat), strict=True):
                 found += (start + int(at) for at in positions)
         return new, waited
 

@@ -25,6 +25,7 @@ from itertools import chain
 from typing import Any
 
 from ledger import calibration, health, letters, traces
+from ledger.adoptions import Adoptions
 from ledger.connection import PREFIX, Connection
 from ledger.copies import Copies, cursor_key
 from ledger.images import pack, pairs, unpack, unpairs
@@ -56,6 +57,7 @@ class Ledger:
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
         self.copies = Copies(self._connection)
+        self.adoptions = Adoptions(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

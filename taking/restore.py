@@ -112,7 +112,7 @@ class Restore:
                     await self._put_store()
                 if "ledger" in self._parts:
                     await asyncio.to_thread(self._put_ledger)
-                rebuilt = await Rebuild(self._settings, self._ledger, self._store, self._report).adopt()
+                rebuilt = await Rebuild(self._settings, self._ledger, self._store, self._report).regain()
                 self._ledger.copies.end()
         return Restored(self._ledger.audit(), await self._store.count(), rebuilt)
 

@@ -1,25 +1,11 @@
--- ARGV: id, day of its landing, id, day, …   Images that the store has: those that are not known have landed, and so
--- have those that wait for something. Returns {positions (from 0) of those not known, positions of those that waited}.
-local new, waited = {}, {}
-for i = 1, #ARGV, 2 do
-  local id = ARGV[i]
-  local state, list = call('HGET', image(id), 'state'), nil
-  if state == 'queued' or state == 'waiting' then
-    call('ZREM', QUEUED, id)
-    call('ZREM', WAITING, id)
-    call('ZREM', SUSPECTS, id)
-    call('DEL', image(id))
-    drop_outputs(id)
-    list = waited
-  elseif not state and not trace(id) then
+-- ARGV: id, id, …   Returns the positions (from 0) of the images that were new; they have landed now.
+local new = {}
+for i, id in ipairs(ARGV) do
+  if call('EXISTS', image(id)) == 0 and not trace(id) then
     call('HINCRBY', COUNTS, 'seen', 1)
-    list = new
-  end
-  if list then
-    local key, field = bucket(id)
-    call('HSET', key, field, 'l' .. ARGV[i + 1])
     call('HINCRBY', COUNTS, 'landed', 1)
-    list[#list + 1] = (i - 1) / 2
+    leave_trace(id, 'l')
+    new[#new + 1] = i - 1
   end
 end
-return {new, waited}
+return new

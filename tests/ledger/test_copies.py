@@ -207,11 +207,11 @@ def test_what_the_store_has_counts_as_landed_unless_it_is_in_work_or_dead(ledger
     everything = (queued, leased, waiting, dead, unknown)
     today = int(time.time() / DAY)
 
-    def adopt() -> tuple[list[int], list[int]]:
-        return ledger.copies.adopt([(record.id, today) for record in everything])
+    def regain() -> tuple[list[int], list[int]]:
+        return ledger.copies.regain([(record.id, today) for record in everything])
 
-    assert adopt() == ([4], [0, 2])
-    assert adopt() == ([], [])
+    assert regain() == ([4], [0, 2])
+    assert regain() == ([], [])
     assert [state(ledger, record) for record in everything] == ["landed", "leased", "landed", "dead", "landed"]
     counts = ledger.audit()
     assert (counts.seen, counts.landed, counts.difference) == (5, 3, 0)

@@ -118,8 +118,8 @@ class Rebuild:
         return len(too_old)
 
     async def run(self, publish: Publish, since: datetime | None = None) -> Rebuilt:
-        """Have what is stored known, then have what is not polled again and queued: of each source from the first image on
-        that the ledger did not know (no further back than it remembers), or from ``since``.
+        """Have what is stored known, then have what is not polled again and queued: of each source from the first image
+        on that the ledger did not know (no further back than it remembers), or from ``since``.
         """
         told = await self.regain()
         now = time.time()

@@ -23,6 +23,7 @@ from weaviate.config import GrpcConfig
 from errors import ConfigurationError, PartUnavailable, PermanentError, WeavloaderError
 from records import IndexedImage, PartState
 from settings import Weaviate
+from store.copying import Copying
 from store.foreign import ForeignCollection, find
 from store.grouping import Groups
 from store.objects import landing_object
@@ -57,7 +58,7 @@ _SUCCESS = "success"
 T = TypeVar("T")
 
 
-class WeaviateStore(Removing):
+class WeaviateStore(Removing, Copying):
     """One collection of a Weaviate server, used from one event loop.
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
@@ -188,6 +189,10 @@ class WeaviateStore(Removing):
             if error.cause == "collection_gone":
                 return None
             raise
+
+    async def _ask(self, operation: str, ask: Callable[[weaviate.WeaviateAsyncClient], Awaitable[T]]) -> T:
+        client = await self._call("open", self._connected)
+        return await self._call(operation, lambda: ask(client))
 
     async def _look(self) -> Collection | None:
         client, name = await self._connected(), self._section.collection

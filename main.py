@@ -28,6 +28,7 @@ from commands import (
     evaluating,
     finding,
     forgetting,
+    keeping,
     letters,
     looking,
     redoing,
@@ -53,6 +54,7 @@ class HouseGroup(click.Group):
             "Look at it",
             ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "forget", "config", "env"),
         ),
+        ("Keep it", ("backup", "restore")),
         (
             "Roles, one process each",
             ("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -95,6 +97,7 @@ for room in (
     taking,
     looking,
     redoing,
+    keeping,
     top,
     calibrating,
     cancelling,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -87,26 +87,47 @@ def doctor(as_json: bool) -> int:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Compare with what the store holds and finds, and with the sources.")
-@click.option("--since", type=Moment(), help="With --deep: captured at or after [24h before the end].")
+@click.option(
+    "--since",
+    type=Moment(),
+    help="With --deep: captured at or after [24h before the end]; with --rebuild: where polls begin again.",
+)
 @click.option("--until", type=Moment(), help="With --deep: captured at or before [now].")
 @click.option(
     "--repair",
     is_flag=True,
     help="With --deep: queue what is missing, not searchable or was never seen, delete what is forgotten.",
 )
+@click.option("--rebuild", is_flag=True, help="Make a lost or older ledger whole again from the store and the sources.")
+@click.option("--dry-run", is_flag=True, help="With --rebuild: only say how much it would look at, and how long.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def audit(deep: bool, since: datetime | None, until: datetime | None, repair: bool, as_json: bool) -> int:
+def audit(
+    deep: bool,
+    since: datetime | None,
+    until: datetime | None,
+    repair: bool,
+    rebuild: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
     """Show where every image is; exit 1 when one is nowhere, or when a deep look finds something wrong."""
+    if rebuild:
+        if deep or repair or until:
+            raise UsageError("--rebuild is something else than a deep audit: leave out --deep, --repair and --until")
+        return rebuilding_audit(since, dry_run, as_json)
+    if dry_run:
+        raise UsageError("--dry-run is for --rebuild: add it")
     if not deep:
         if since or until or repair:
             raise UsageError("--since, --until and --repair are for a deep audit: add --deep")
         return plain_audit(as_json)
     from commands.deep import deep_audit, deep_text, range_of
+    from job_system.stillness import maintained
     from ledger import Ledger
 
     begin, end = range_of(since, until)
     loaded = configuration.require(configuration.load().settings, "redis", "weaviate")
-    with closing(Ledger(loaded.jobs)) as ledger:
+    with closing(Ledger(loaded.jobs)) as ledger, maintained(ledger) if repair else nullcontext():
         findings, repaired = deep_audit(loaded, ledger, begin, end, repair)
         counts = ledger.audit()
     if as_json:
@@ -118,6 +139,30 @@ def audit(deep: bool, since: datetime | None, until: datetime | None, repair: bo
     if counts.difference or not findings.clean:
         return EXIT_FAILED
     return EXIT_UNREACHABLE if findings.unread else EXIT_OK
+
+
+def rebuilding_audit(since: datetime | None, dry_run: bool, as_json: bool) -> int:
+    """Rebuild the ledger, and show its numbers. The exit code."""
+    from commands.rebuilding import expected, expected_text, rebuild, rebuilt_text
+    from ledger import Ledger
+
+    loaded = configuration.require(configuration.load().settings, "redis", "weaviate")
+    with closing(Ledger(loaded.jobs)) as ledger:
+        if dry_run:
+            told = expected(loaded, ledger)
+            if as_json:
+                print_json(told)
+            else:
+                click.echo(expected_text(told))
+            return EXIT_OK
+        rebuilt = rebuild(loaded, ledger, since)
+        counts = ledger.audit()
+    if as_json:
+        print_json({**counts.to_json(), "rebuild": rebuilt.to_json()})
+    else:
+        click.echo(audit_text(counts))
+        click.echo(rebuilt_text(rebuilt))
+    return EXIT_OK if counts.difference == 0 and rebuilt.whole else EXIT_FAILED
 
 
 def plain_audit(as_json: bool) -> int:

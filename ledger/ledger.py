@@ -31,6 +31,7 @@ from ledger import calibration, health, letters, traces
 from ledger.adoptions import Adoptions
 from ledger.backfills import Backfills
 from ledger.connection import PREFIX, Connection
+from ledger.copies import Copies, cursor_key
 from ledger.forgetting import Forgetting
 from ledger.images import pack, pairs, unpack, unpairs
 from ledger.locks import held
@@ -72,6 +73,7 @@ class Ledger:
         self.sources = SourceRegistry(self._connection)
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
+        self.copies = Copies(self._connection)
         self.adoptions = Adoptions(self._connection)
         self.forgetting = Forgetting(self._connection)
         self.backfills = Backfills(self._connection)
@@ -122,12 +124,12 @@ class Ledger:
 
     def cursor(self, source: str) -> int | None:
         """The newest time (nanoseconds since the epoch) that was recorded of a source; None before its first page."""
-        text = self._connection.command("GET", _cursor_key(source))
+        text = self._connection.command("GET", cursor_key(source))
         return None if text is None else parse_timestamp(text)
 
     def move_cursor(self, source: str, ns: int) -> None:
         """Move a source's cursor forwards; a time before it is ignored."""
-        self._connection.run("cursor", _cursor_key(source), format_timestamp(ns))
+        self._connection.run("cursor", cursor_key(source), format_timestamp(ns))
 
     # --- one image's way ---------------------------------------------------------------------------------------------
 
@@ -350,12 +352,6 @@ class Ledger:
 
 
 _FIELDS = ("state", "attempts", "deaths", "reason", "record", "redo")
-
-
-def _cursor_key(source: str) -> str:
-    """SAGE's key is the one that other programs in the field read."""
-    key = f"{PREFIX}last_processed_timestamp"
-    return key if source == "sage" else f"{key}:{source}"
 
 
 def _standing(image: str, fields: Sequence[str | None], trace: str | None) -> Standing | None:

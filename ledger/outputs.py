@@ -20,7 +20,7 @@ from records import Caption, Made, ModelIdentity, Outputs, Place, Sight, Vector
 KEPT_SECONDS = 2 * 86_400.0
 #: Images whose outputs are kept at once, some 100 MB: a store that is away for days must not fill the server.
 MOST_IMAGES = 2000
-_FIELDS = ("sight", "caption", "image_vector", "text_vector")
+KEPT_FIELDS = ("sight", "caption", "image_vector", "text_vector")
 
 
 class KeptOutputs:
@@ -35,14 +35,14 @@ class KeptOutputs:
         False: the lease was lost, or too many images have some kept already. A server that is full raises
         ``PartUnavailable`` (``redis_full``) and has kept nothing.
         """
-        packed = zip(_FIELDS, _pack(outputs), strict=True)
+        packed = zip(KEPT_FIELDS, _pack(outputs), strict=True)
         words = [word for pair in packed for word in pair]
         return bool(self._connection.run("keep", lease.id, lease.token, KEPT_SECONDS, MOST_IMAGES, *words))
 
     def load(self, image: str) -> Outputs:
         """What is kept of an image; of what cannot be read, as another version may have written it, nothing."""
         try:
-            return _unpack([field or b"" for field in self._connection.raw("HMGET", _key(image), *_FIELDS)])
+            return _unpack([field or b"" for field in self._connection.raw("HMGET", outputs_key(image), *KEPT_FIELDS)])
         except (ValueError, TypeError):
             return Outputs()
 
@@ -50,15 +50,17 @@ class KeptOutputs:
         """Those of the images of which a thumbnail is kept."""
         if not images:
             return set()
-        answers = self._connection.commands([("HSTRLEN", _key(image), "sight") for image in images], atomic=False)
+        asked = [("HSTRLEN", outputs_key(image), "sight") for image in images]
+        answers = self._connection.commands(asked, atomic=False)
         return {image for image, length in zip(images, answers, strict=True) if length}
 
     def drop(self, image: str) -> None:
         """Keep nothing of an image any more."""
-        self._connection.commands([("DEL", _key(image)), ("ZREM", f"{PREFIX}outputs", image)], atomic=True)
+        self._connection.commands([("DEL", outputs_key(image)), ("ZREM", f"{PREFIX}outputs", image)], atomic=True)
 
 
-def _key(image: str) -> str:
+def outputs_key(image: str) -> str:
+    """Where an image's outputs are kept."""
     return f"{PREFIX}outputs:{image}"
 
 

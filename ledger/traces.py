@@ -38,7 +38,7 @@ def forget(connection: Connection, older_than_days: float) -> Iterator[list[Fini
     """See ``Ledger.forget_finished``. A step's traces are removed when the next step is asked for."""
     seconds = int(connection.command("TIME")[0])
     before = (seconds - older_than_days * 86_400) / 86_400
-    for traces in _all(connection):
+    for traces in every(connection):
         old = [(image, trace) for image, trace in traces if trace[0] in _FORGETTABLE and int(trace[1:]) + 1 <= before]
         if old:
             yield [FinishedImage(image, TRACE_STATES[trace[0]], int(trace[1:])) for image, trace in old]
@@ -47,7 +47,7 @@ def forget(connection: Connection, older_than_days: float) -> Iterator[list[Fini
 
 def landed(connection: Connection, day: int) -> Iterator[list[str]]:
     """See ``Ledger.landed_since``."""
-    for traces in _all(connection):
+    for traces in every(connection):
         yield [image for image, trace in traces if TRACE_STATES[trace[0]] == "landed" and int(trace[1:]) >= day]
 
 
@@ -58,7 +58,7 @@ def recent(connection: Connection, limit: int) -> list[tuple[str, float]]:
     return [(image, float(when)) for image, _, when in pairs]
 
 
-def _all(connection: Connection) -> Iterator[list[tuple[str, str]]]:
+def every(connection: Connection) -> Iterator[list[tuple[str, str]]]:
     """Every image's trace, some hashes a step: their names are known, so that nothing has to look for them."""
     for first in range(0, BUCKETS, _STEP):
         prefixes = [f"{number:04x}" for number in range(first, first + _STEP)]

@@ -26,6 +26,8 @@ __all__ = ["Installed", "api_key", "install", "launch", "local", "ports", "wait_
 
 LOOPBACK = "127.0.0.1"
 KEY_FILE = "weaviate.key"
+#: Where the server leaves its back-ups, until they are taken from there.
+BACKUPS = "backups"
 USER = "weavloader"
 CLUSTER_PORTS = 4
 
@@ -73,7 +75,7 @@ def local(settings: Settings, data: Path) -> Weaviate:
 
 
 def launch(settings: Settings, installed: Installed, data: Path) -> Launch:
-    """How to start the server on the data folder ``data`` (its own: objects in ``data/db``, the key beside it)."""
+    """How to start the server on the data folder ``data`` (its own: objects in ``data/db``, the rest beside it)."""
     section = local(settings, data)
     if section.cluster_ports < 1024 or section.cluster_ports + CLUSTER_PORTS > 65536:
         raise ConfigurationError(
@@ -82,10 +84,12 @@ def launch(settings: Settings, installed: Installed, data: Path) -> Launch:
         )
     database = data / "db"
     database.mkdir(parents=True, exist_ok=True)
+    (data / BACKUPS).mkdir(exist_ok=True)
     environment = {
         "PERSISTENCE_DATA_PATH": str(database),
         "DEFAULT_VECTORIZER_MODULE": "none",
-        "ENABLE_MODULES": "",
+        "ENABLE_MODULES": "backup-filesystem",
+        "BACKUP_FILESYSTEM_PATH": str(data / BACKUPS),
         "AUTOSCHEMA_ENABLED": "false",
         "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
         "AUTHENTICATION_APIKEY_ENABLED": "true",

@@ -41,6 +41,8 @@ class StoredObject:
     id: str
     link: str
     landed_at: float
+    source: str
+    captured_at: datetime
 
 
 class Reading(ABC):
@@ -286,7 +288,7 @@ async def _listed(narrowed: Any, limit: int, collection: Collection) -> list[Sto
     answer = await collection.query.fetch_objects(
         filters=narrowed,
         limit=limit,
-        return_properties=["link"],
+        return_properties=["link", "source", "captured_at"],
         return_metadata=MetadataQuery(last_update_time=True),
     )
     return [
@@ -294,6 +296,8 @@ async def _listed(narrowed: Any, limit: int, collection: Collection) -> list[Sto
             str(item.uuid),
             str(item.properties.get("link") or ""),
             (item.metadata.last_update_time or _EPOCH).timestamp(),
+            str(item.properties.get("source") or ""),
+            item.properties.get("captured_at") or _EPOCH,
         )
         for item in answer.objects
     ]

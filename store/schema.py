@@ -139,6 +139,12 @@ async def ensure(
     raise PartUnavailable("weaviate", f"The collection {name} at {address} keeps changing while it is verified")
 
 
+async def drop(client: WeaviateAsyncClient, name: str, address: str) -> None:
+    """Remove the collection, if it is there, with all that it holds. Raises as ``found_version`` does."""
+    if await found_version(client, name, address, MIGRATIONS) is not None:
+        await client.collections.delete(name)
+
+
 async def described(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> str:
     """The server's version and the collection's schema, in words; as ``found_version`` otherwise."""
     server = f"version {(await client.get_meta()).get('version', 'unknown')}"

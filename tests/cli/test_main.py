@@ -15,6 +15,7 @@ COMMANDS = (
     *("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel", "reprocess"),
     *("search", "similar", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
+    *("backup", "restore"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
 

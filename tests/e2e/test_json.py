@@ -36,6 +36,8 @@ WORDS = {
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
     "models bench": ("--seconds", "0.2", "--at-a-time", "1,2"),
     "evaluate": ("{dataset}",),
+    "backup": ("{kept}-2", "--dry-run"),
+    "restore": ("{kept}", "--dry-run"),
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),
@@ -98,11 +100,19 @@ def backfill(house: House) -> str:
         return ledger.backfills.start(PastRange("nowhere", 0, 1)).id
 
 
+@pytest.fixture(scope="module")
+def kept(house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A back-up of a running product."""
+    folder = tmp_path_factory.mktemp("kept") / "out"
+    assert house.run("backup", str(folder), timeout=120).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize("name", LISTING)
 def test_standard_output_is_one_json_object(
-    house: House, letters: list[str], photos: Path, dataset: Path, backfill: str, name: str
+    house: House, letters: list[str], photos: Path, dataset: Path, backfill: str, kept: Path, name: str
 ) -> None:
-    given = {"picture": photos / "coffee.png", "photos": photos, "dataset": dataset, "backfill": backfill}
+    given = {"picture": photos / "coffee.png", "photos": photos, "dataset": dataset, "backfill": backfill, "kept": kept}
     words = [word.format(*letters, **given) for word in WORDS.get(name, ())]
     done = house.run(*name.split(), *words, "--json", timeout=120)
     assert isinstance(json.loads(done.stdout), dict), done.stderr

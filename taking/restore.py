@@ -1,0 +1,196 @@
+"""Putting a back-up back, into an empty system or in the place of what is there.
+
+While it runs all stands still. The store comes first, then the ledger's lines, then what the store holds is told to the
+ledger: an image that was on its way when the ledger was copied, and had landed when the store was, has landed. What is
+on its way still waits, is due, and is queued by the next sweep. A mark in the ledger says what is being put back: the
+same command does all of it again where it was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from errors import UsageError, WeavloaderError
+from job_system.rebuild import Rebuild, Rebuilt
+from job_system.stillness import maintained, stilled
+from ledger import Ledger
+from records import AuditCounts
+from settings import Settings
+from taking.backup import ID, LOOK_SECONDS, copy
+from taking.backup_folder import (
+    LEDGER,
+    SETTINGS,
+    STORE,
+    Report,
+    check_files,
+    read_lines,
+    read_manifest,
+    settings_apart,
+)
+from taking.files import cannot_write
+
+if TYPE_CHECKING:
+    from client import WeaviateStore
+
+#: The parts of a back-up.
+PARTS = ("ledger", "store")
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What is there before: images that the ledger has seen, and objects of the store."""
+
+    images: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A system that is whole: the audit, the objects of the store and what was told of them to the ledger."""
+
+    counts: AuditCounts
+    objects: int
+    rebuilt: Rebuilt
+
+
+class Restore:
+    """One back-up's return. Belongs to the event loop that the store belongs to. ``only`` is one of ``PARTS``, or None.
+
+    Raises ``UsageError`` for a folder that is no back-up, and ``WeavloaderError`` for a damaged or newer one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        store: WeaviateStore,
+        folder: Path,
+        only: str | None = None,
+        report: Report = lambda step, done, total: None,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._store = store
+        self._folder = folder
+        self._parts = PARTS if only is None else (only,)
+        self._report = report
+        self.manifest = read_manifest(folder)
+
+    async def there(self) -> There:
+        """What is there of the parts that are to be put back."""
+        images = self._ledger.audit().seen if "ledger" in self._parts else 0
+        return There(images, await self._store.count() if "store" in self._parts else 0)
+
+    async def check(self, *, replace: bool) -> There:
+        """See that it can be put back; what is there before.
+
+        Raises ``UsageError`` where something is there and is not to be replaced, and ``WeavloaderError`` where the
+        server cannot take it.
+        """
+        there = await self.there()
+        if (there.images or there.objects) and not replace and self._ledger.copies.restoring() != self._mark:
+            raise UsageError(
+                f"the ledger knows {there.images} images and the store holds {there.objects} objects already: --replace"
+                f" puts the back-up of {self.manifest['began']} in their place"
+            )
+        if "store" in self._parts and (kept := self.manifest["store"]) is not None:
+            await self._check_store(kept)
+        await asyncio.to_thread(check_files, self._folder, self.manifest, self._report)
+        return there
+
+    async def run(self, *, replace: bool) -> Restored:
+        """Put it back. Raises what ``check`` raises, and what ledger and store raise: then the same command goes on."""
+        with maintained(self._ledger):
+            await self.check(replace=replace)
+            with stilled(self._ledger, self._report):
+                self._ledger.copies.begin(self._mark)
+                if "store" in self._parts:
+                    await self._put_store()
+                if "ledger" in self._parts:
+                    await asyncio.to_thread(self._put_ledger)
+                rebuilt = await Rebuild(self._settings, self._ledger, self._store, self._report).regain()
+                self._ledger.copies.end()
+        return Restored(self._ledger.audit(), await self._store.count(), rebuilt)
+
+    def settings_apart(self) -> dict[str, dict[str, Any]]:
+        """The settings that differ from those of the back-up."""
+        return settings_apart((self._folder / SETTINGS).read_text("utf-8"), self._settings)
+
+    @property
+    def _mark(self) -> str:
+        return f"{self.manifest['id']} {' '.join(self._parts)}"
+
+    async def _check_store(self, kept: dict[str, Any]) -> None:
+        address, here = self._store.address, await self._store.version()
+        if _release(here) < _release(kept["version"]):
+            raise WeavloaderError(
+                f"Weaviate at {address} is version {here}, and the back-up is of {kept['version']}: restore into that"
+                " version or a newer one"
+            )
+        if kept["collection"] != self._settings.weaviate.collection:
+            raise UsageError(
+                f"the back-up is of the collection {kept['collection']}: set WEAVLOADER_COLLECTION to it, not to"
+                f" {self._settings.weaviate.collection}"
+            )
+        backends = await self._store.backends()
+        if kept["backend"] not in backends:
+            raise WeavloaderError(
+                f"the back-up's objects are to be read with backup-{kept['backend']}, and Weaviate at {address} has"
+                f" {', '.join(f'backup-{name}' for name in backends) or 'no such module'}: start it with that one"
+            )
+
+    async def _put_store(self) -> None:
+        """The collection as it was backed up; none where there was none."""
+        kept, store = self.manifest["store"], self._store
+        staged = None if kept is None else await self._stage(kept)
+        await store.drop()
+        if kept is None:
+            return
+        name, backend = self.manifest["id"], kept["backend"]
+        await store.begin_putting_back(backend, name)
+        while (state := await store.putting_back_state(backend, name)).state == "running":
+            self._report("the store puts its objects back", 0, kept["objects"])
+            await asyncio.sleep(LOOK_SECONDS)
+        if state.state == "failed":
+            raise WeavloaderError(
+                f"Weaviate at {store.address} could not put the back-up back ({state.why}): look at its log and its"
+                " disk, then give the same command again"
+            )
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    async def _stage(self, kept: dict[str, Any]) -> Path | None:
+        """The back-up's files where the server reads them; None where they are there already."""
+        if not kept["files_here"]:
+            return None
+        folder = Path((await self._store.backends())[kept["backend"]])
+        return await asyncio.to_thread(self._copy_files, folder, self.manifest["id"])
+
+    def _copy_files(self, folder: Path, name: str) -> Path:
+        if not folder.is_dir() or not ID.fullmatch(name):
+            raise WeavloaderError(
+                f"Weaviate at {self._store.address} runs on another host: restore on that one, where {folder} is"
+            )
+        target = folder / name
+        with cannot_write(target):
+            if target.exists():  # from a command that was killed
+                shutil.rmtree(target)
+        files = [Path(told["file"]) for told in self.manifest["files"] if told["file"].startswith(f"{STORE}/")]
+        for done, file in enumerate(files):
+            self._report("handing the store its files", done, len(files))
+            copy(self._folder / file, target / file.relative_to(STORE))
+        return target
+
+    def _put_ledger(self) -> None:
+        self._ledger.copies.wipe()
+        total = self.manifest["ledger"]["lines"]
+        self._ledger.copies.put(read_lines(self._folder / LEDGER), self._report, total)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor number."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

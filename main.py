@@ -32,6 +32,7 @@ from commands import (
     running,
     selecting,
     serving,
+    standing,
     taking,
     top,
 )
@@ -44,7 +45,7 @@ class HouseGroup(click.Group):
 
     sections = (
         ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select")),
-        ("Find pictures", ("search", "similar", "export", "mcp")),
+        ("Find pictures", ("search", "similar", "watch", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
             "Roles, one process each",
@@ -84,6 +85,7 @@ for room in (
     replaying,
     selecting,
     finding,
+    standing,
     taking,
     looking,
     top,

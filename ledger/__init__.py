@@ -7,6 +7,7 @@ from ledger.neighbours import Node
 from ledger.pace import LandingPace
 from ledger.registry import Pause, SourceRegistry
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
+from ledger.watches import Watch, Watches
 
 __all__ = [
     "Death",
@@ -23,5 +24,7 @@ __all__ = [
     "ServerFigures",
     "SourceRegistry",
     "Standing",
+    "Watch",
+    "Watches",
     "parse_broker_url",
 ]

@@ -34,6 +34,7 @@ from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
+from ledger.watches import Watches
 from records import AuditCounts, Calibration, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
 from settings import Jobs
 
@@ -56,6 +57,7 @@ class Ledger:
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
         self.adoptions = Adoptions(self._connection)
+        self.watches = Watches(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

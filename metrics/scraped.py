@@ -16,6 +16,7 @@ from records import AuditCounts, PartState
 from settings import version
 
 Values = dict[catalog.Metric, dict[tuple[str, ...], float]]
+_OF_WATCHES = (catalog.WATCH_BACKLOG, catalog.WATCH_MISSED, catalog.WEBHOOKS_WAITING, catalog.WEBHOOKS_DEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class ClusterCounts:
     #: Images per second that the configured models gave at most, and what lands of that; None where it is not known.
     ceiling: float | None = None
     efficiency: float | None = None
+    #: Standing searches: images not looked at yet and not at all, deliveries that wait and that are dead.
+    watches: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:
@@ -76,6 +79,7 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
         catalog.CEILING: _known(counts.ceiling),
         catalog.EFFICIENCY: _known(counts.efficiency),
+        **{metric: {(): count} for metric, count in zip(_OF_WATCHES, counts.watches, strict=True)},
         catalog.SOURCE_POLL_AGE: {(name,): source.poll_age for name, source in counts.sources.items()},
         catalog.SOURCE_FAILED: {(name,): source.failed for name, source in counts.sources.items()},
         catalog.SOURCE_HELD: {(name,): source.held for name, source in counts.sources.items()},

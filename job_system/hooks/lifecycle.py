@@ -23,6 +23,7 @@ from job_system.hooks.memory import GIVEN_BACK_SECONDS, give_back, spare_collect
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, PROCESSOR, ROLES, Role
+from job_system.standing import keep_standing
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
@@ -138,6 +139,11 @@ def _ready(sender: Any = None, **_: Any) -> None:
             target=keep_sweeping, args=(celery_app, settings, _ended), name="sweeper", daemon=True
         )
         _threads.append(sweeper)
+    if CLEANUP in queues:
+        standing = threading.Thread(
+            target=keep_standing, args=(celery_app, settings, _ended), name="standing", daemon=True
+        )
+        _threads.append(standing)
     if IMAGES in queues:
         suspects = Suspects(settings, celery_app.open_ports or OpenPorts.open)
         _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))

@@ -29,6 +29,7 @@ from commands.standing_shown import (
     unknown,
     unlooked_json,
 )
+from commands.trying import Similarity
 from errors import ConfigurationError, PermanentError, UsageError
 from records import Made, Vector
 from searching import LONGEST_QUERY, Finder
@@ -50,9 +51,7 @@ def watch() -> None:
 @watch.command()
 @click.argument("name")
 @click.argument("query", required=False, default="")
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True), help="Least similarity of a match; `watch test` helps."
-)
+@click.option("--threshold", type=Similarity(), help="Least similarity of a match; `watch test` helps.")
 @click.option("--webhook", "url", required=True, help="The URL that matches are posted to.")
 @click.option("--vsn", help="Only this node, by its VSN.")
 @click.option("--node", help="Only this node, by its id.")

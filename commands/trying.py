@@ -30,6 +30,22 @@ STEP = 0.02
 BARS = " ▁▂▃▄▅▆▇█"
 
 
+class Similarity(click.FloatRange):
+    """A number above 0, 1 at most."""
+
+    name = "similarity"
+
+    def __init__(self) -> None:
+        super().__init__(0, 1, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; NaN, which no comparison refuses, is none."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number above 0, 1 at most", param, ctx)
+        return number
+
+
 @dataclass
 class Tried:
     """What a watch would have found. ``steps`` counts scores by how many steps they are above 0."""
@@ -94,7 +110,7 @@ class Tried:
 @click.option("--query", help="Try this query instead of a watch.")
 @click.option("--since", type=Moment(), help="Pictures captured from then on: a time, a date or an age [7d].")
 @click.option("--until", type=Moment(), help="Captured until then [now].")
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Try this threshold instead.")
+@click.option("--threshold", type=Similarity(), help="Try this threshold instead.")
 @click.option("--cooldown", type=Span(), help="Try this cool-down instead.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="The best that are shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

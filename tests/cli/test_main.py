@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "add", "replay", "select", "search", "similar", "export", "mcp"),
+    *("demo", "up", "setup", "add", "replay", "select", "search", "similar", "watch", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )
@@ -37,7 +37,18 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "models bench", "dlq list", "dlq show", "dlq stats", "dlq replay", "dlq discard"]
+    "command",
+    [
+        *COMMANDS,
+        "models bench",
+        "dlq list",
+        "dlq show",
+        "dlq stats",
+        "dlq replay",
+        "dlq discard",
+        "watch add",
+        "watch test",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")

@@ -34,6 +34,14 @@ WORDS = {
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
     "models bench": ("--seconds", "0.2", "--at-a-time", "1,2"),
     "evaluate": ("{dataset}",),
+    "watch add": ("new", "a cat", "--threshold", "0.9", "--webhook", "https://hooks.invalid/x"),
+    "watch show": ("kept",),
+    "watch test": ("kept",),
+    "watch pause": ("kept",),
+    "watch resume": ("kept",),
+    "watch remove": ("removed",),
+    "watch dead replay": ("--all",),
+    "watch dead discard": ("--all", "--yes"),
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),
@@ -84,7 +92,19 @@ def dataset(house: House, photos: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.fixture(scope="module")
+def watches(house: House) -> Iterator[None]:
+    """Standing searches, one of which is removed."""
+    words = ("a cat", "--threshold", "1", "--webhook", "https://hooks.invalid/x")
+    for name in ("kept", "removed"):
+        house.json("watch", "add", name, *words)
+    yield
+    for name in ("kept", "new"):
+        house.run("watch", "remove", name)
+
+
 @pytest.mark.parametrize("name", LISTING)
+@pytest.mark.usefixtures("watches")
 def test_standard_output_is_one_json_object(
     house: House, letters: list[str], photos: Path, dataset: Path, name: str
 ) -> None:

@@ -48,7 +48,7 @@ class Gallery:
         if self.away:
             raise PartUnavailable("weaviate", "the store is away")
         assert vectors
-        return {id: self.images[id] for id in ids if id in self.images}
+        return {one: self.images[one] for one in ids if one in self.images}
 
     async def embed_query(self, query: str) -> Made[Vector]:
         self.embedded += 1
@@ -226,7 +226,7 @@ def _showing_all(bench: Bench) -> Callable[..., Any]:
     """As a node that was denied only after its picture had been found."""
 
     async def stored(ids: list[str], *, vectors: bool = False) -> dict[str, StoredImage]:
-        return {id: bench.gallery.images[id] for id in ids}
+        return {one: bench.gallery.images[one] for one in ids}
 
     return stored
 
@@ -234,7 +234,8 @@ def _showing_all(bench: Bench) -> Callable[..., Any]:
 def test_what_landed_before_the_watch_was_there_is_not_its_business(bench: Bench) -> None:
     bench.watch("dogs", threshold=0.99)
     bench.land()
-    time.sleep(0.002)  # the list tells milliseconds
+    landed = time.time()
+    wait_until(lambda: time.time() > landed + 0.002)  # the list tells milliseconds
     bench.watch("cats")
     after = bench.land(camera="after")
     until_settled(bench)

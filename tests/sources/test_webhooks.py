@@ -131,7 +131,7 @@ async def test_messages_name_the_host_and_not_the_path(receiver: Receiver, poste
     "url", ["", "hooks.example/x", "ftp://hooks.example", "https://", "http://a b/", "https://u:p@h/"]
 )
 def test_what_is_no_usable_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="http|login"):
+    with pytest.raises(ValueError, match=r"http|login"):
         origin_of(url)
 
 

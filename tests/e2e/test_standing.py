@@ -173,6 +173,14 @@ def test_wrong_words_are_named_in_one_line(house: House, hook: Receiver) -> None
     assert watch(house, "remove", "there").returncode == 0
 
 
+def test_alerts_are_watched_without_a_query(house: House, hook: Receiver) -> None:
+    said = add(house, hook, "news", "--alerts")
+    assert (said["watch"]["alerts"], said["watch"]["query"], said["watch"]["embedder"]) == (True, None, None)
+    assert show(house, "news")["state"] == "active"
+    assert house.json("watch", "dead", "list", "news") == {"count": 0, "deliveries": []}
+    assert watch(house, "remove", "news").returncode == 0
+
+
 def test_a_dry_run_checks_everything_and_keeps_nothing(house: House, hook: Receiver) -> None:
     said = add(house, hook, "dry", "a dog", "--threshold", "0.3", "--dry-run")
     assert (said["dry_run"], said["secret"], said["watch"]["threshold"]) == (True, None, 0.3)

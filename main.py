@@ -37,6 +37,7 @@ from commands import (
     running,
     selecting,
     serving,
+    standing,
     taking,
     top,
 )
@@ -49,7 +50,7 @@ class HouseGroup(click.Group):
 
     sections = (
         ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "backfill", "cancel", "reprocess")),
-        ("Find pictures", ("search", "similar", "export", "mcp")),
+        ("Find pictures", ("search", "similar", "watch", "export", "mcp")),
         (
             "Look at it",
             ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "forget", "config", "env"),
@@ -94,6 +95,7 @@ for room in (
     replaying,
     selecting,
     finding,
+    standing,
     taking,
     looking,
     redoing,

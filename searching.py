@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from errors import NotFound, PermanentError, UsageError
-from records import OWN, OWN_PATH, Hit, ImageRecord, SearchFilters, StoredImage, Vector, own_digest
+from records import OWN, OWN_PATH, Hit, ImageRecord, Made, SearchFilters, StoredImage, Vector, own_digest
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class Finder:
         picture = await self._preparer.prepare(data)
         return await self._embedder.embed_image(picture)
 
+    async def embed_query(self, query: str) -> Made[Vector]:
+        """float32[D] of a text, and the model that made it. Raises ``UsageError`` for an empty one."""
+        vector = await self._embedder.embed_text(query)
+        return Made(vector, self._embedder.identity)  # after the answer, which tells the version
+
     async def image(self, id: str, filters: SearchFilters = NO_FILTERS) -> Hit:
         """One picture. Raises ``NotFound`` where there is none that may be shown."""
         found = await self._store.get_hit(id)
@@ -158,9 +163,11 @@ class Finder:
         """How many numbers a stored vector has, where there is one."""
         return await self._store.dimensions()
 
-    async def stored(self, ids: list[str], filters: SearchFilters = NO_FILTERS) -> dict[str, StoredImage]:
+    async def stored(
+        self, ids: list[str], filters: SearchFilters = NO_FILTERS, *, vectors: bool = False
+    ) -> dict[str, StoredImage]:
         """All that is told of each of the pictures that there are and that may be shown."""
-        allowed, found = self.allowed(filters), await self._store.stored(ids)
+        allowed, found = self.allowed(filters), await self._store.stored(ids, vectors=vectors)
         shown = {own: one for own, one in found.items() if allowed.shows(one.hit.result.vsn, one.hit.result.node)}
         return {own: replace(one, hit=self._linked(one.hit)) for own, one in shown.items()}
 
@@ -180,7 +187,7 @@ class Finder:
         digest = own_digest(hit.result.link) if hit.source == OWN else ""
         if not digest:
             return hit
-        return replace(hit, result=replace(hit.result, link=f"{self._settings.web.address}{OWN_PATH}{digest}"))
+        return replace(hit, result=replace(hit.result, link=f"{self._settings.web.reached}{OWN_PATH}{digest}"))
 
     @property
     def _store(self) -> WeaviateStore:

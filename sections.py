@@ -385,6 +385,14 @@ class Metrics(Section):
         True, "WEAVLOADER_PROMETHEUS", "`up` starts Prometheus too, where its binary is on PATH or in the cache folder"
     )
     prometheus_port: Port = setting(9090, "WEAVLOADER_PROMETHEUS_PORT", "port of that Prometheus, on loopback")
+    prometheus_url: str = setting(
+        "", "WEAVLOADER_PROMETHEUS_URL", "where `watch --alerts` finds Prometheus (the one that `up` starts unless set)"
+    )
+
+    @property
+    def prometheus_address(self) -> str:
+        """Where the Prometheus is whose alerts are posted."""
+        return self.prometheus_url or f"http://127.0.0.1:{self.prometheus_port}"
 
 
 class Flower(Section):
@@ -437,6 +445,11 @@ class Web(Section):
     )
     upload_bytes: Count = setting(16 * 2**20, "WEAVLOADER_WEB_UPLOAD_BYTES", "largest uploaded picture in bytes")
     rate: Count = setting(600, "WEAVLOADER_WEB_RATE", "requests a minute that one client may make")
+    url: str = setting(
+        "",
+        "WEAVLOADER_WEB_URL",
+        "where people find the page, for links that leave the system (where it listens unless set)",
+    )
 
     @property
     def base(self) -> str:
@@ -447,6 +460,22 @@ class Web(Section):
     def address(self) -> str:
         """Where this host's own programs find it, without a slash at the end."""
         return f"http://{local_host(self.host)}:{self.port}{self.base}"
+
+    @property
+    def reached(self) -> str:
+        """Where people find it, without a slash at the end."""
+        return self.url.rstrip("/") or self.address
+
+
+class Webhooks(Section):
+    """What standing searches post to."""
+
+    hosts: Words = setting(
+        (),
+        "WEAVLOADER_WEBHOOK_HOSTS",
+        "comma list of host:port that webhooks may lead to though they are private addresses",
+    )
+    timeout: Limit = setting(10, "WEAVLOADER_WEBHOOK_TIMEOUT", "seconds that a webhook's receiver may take to answer")
 
 
 class Logging(Section):
@@ -471,4 +500,5 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     flower: Flower = Flower()
     web: Web = Web()
+    webhooks: Webhooks = Webhooks()
     logging: Logging = Logging()

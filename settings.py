@@ -41,6 +41,7 @@ from sections import (
     Triton,
     Weaviate,
     Web,
+    Webhooks,
 )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Triton",
     "Weaviate",
     "Web",
+    "Webhooks",
     "load",
     "require",
     "version",
@@ -298,6 +300,14 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("WEAVLOADER_WEB_ADMIN_TOKEN", "it must differ from WEAVLOADER_WEB_READ_TOKEN")
     if settings.flower.url and urlsplit(settings.flower.url).scheme not in ("http", "https"):
         refuse("WEAVLOADER_FLOWER_URL", "it is not an http:// or https:// URL")
+    for env, url in (
+        ("WEAVLOADER_PROMETHEUS_URL", settings.metrics.prometheus_url),
+        ("WEAVLOADER_WEB_URL", settings.web.url),
+    ):
+        if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            refuse(env, "it is not an http:// or https:// URL")
+    if any(not re.search(r":[0-9]+$", host) for host in settings.webhooks.hosts):
+        refuse("WEAVLOADER_WEBHOOK_HOSTS", "each is host:port, for example 10.0.0.7:8443")
     unknown = [name for name in settings.fetch.formats if name.upper() not in IMAGE_FORMATS]
     if unknown or not settings.fetch.formats:
         refuse(

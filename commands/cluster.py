@@ -41,6 +41,7 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
         sources=_sources(ledger),
         ceiling=made.images_per_second if made else None,
         efficiency=per_second / made.images_per_second if made and per_second is not None else None,
+        watches=ledger.watches.totals(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -40,3 +41,21 @@ class SaidMoment(click.ParamType[Said]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Said:
         """The words and the moment, in UTC."""
         return value if isinstance(value, Said) else Said(str(value), Moment().convert(value, param, ctx))
+
+
+class Span(click.ParamType[float]):
+    """A time span in seconds: 90s, 10m, 24h, 7d, or 0."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,6})([smhd])|0", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no time span, for example 90s, 10m, 24h, 7d or 0", param, ctx)
+        return float(found[1]) * _UNITS[found[2]] if found[1] else 0.0
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

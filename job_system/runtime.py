@@ -77,6 +77,7 @@ class Runtime:
         self._thread: threading.Thread | None = None
         self._ports: OpenPorts | None = None
         self._opening: asyncio.Task[OpenPorts] | None = None
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # -- one job ------------------------------------------------------------------------------------------------------
 
@@ -306,6 +307,10 @@ class Runtime:
             with self._lock:
                 self._others.discard(future)
 
+    def close_too(self, closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Close something else that is used on the shared loop, before it ends."""
+        self._closers.append(closer)
+
     # -- what is shared -----------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -376,6 +381,8 @@ class Runtime:
         if self._loop is not None and self._thread is not None:
 
             async def close() -> None:
+                for closer in self._closers:
+                    await closer()
                 if self._ports is not None:
                     await self._ports.close()
 

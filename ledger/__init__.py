@@ -10,6 +10,7 @@ from ledger.pace import LandingPace
 from ledger.registry import Pause, SourceRegistry
 from ledger.unfinished import UnfinishedImage
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, LetterStats, Refusal, ServerFigures, Standing
+from ledger.watches import Watch, Watches
 
 __all__ = [
     "Backfill",
@@ -30,5 +31,7 @@ __all__ = [
     "SourceRegistry",
     "Standing",
     "UnfinishedImage",
+    "Watch",
+    "Watches",
     "parse_broker_url",
 ]

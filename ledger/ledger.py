@@ -41,6 +41,7 @@ from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.unfinished import Unfinished
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
+from ledger.watches import Watches
 from records import (
     AuditCounts,
     Calibration,
@@ -78,6 +79,7 @@ class Ledger:
         self.forgetting = Forgetting(self._connection)
         self.backfills = Backfills(self._connection)
         self.unfinished = Unfinished(self._connection)
+        self.watches = Watches(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

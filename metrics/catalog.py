@@ -123,6 +123,16 @@ DLQ_REPROCESSED = _counter("dlq_tasks_reprocessed_total", "tasks", "Dead letters
 
 ERRORS = _counter("errors_total", "errors", "Errors, by where and what", "component", "error_type")
 
+# Standing searches
+WATCHED = _counter("watched_images_total", "images", "Landed images that standing searches looked at")
+WATCH_MATCHES = _counter(
+    "watch_matches_total",
+    "matches",
+    "What standing searches found, alerts too, by what became of it",
+    "outcome",
+)
+WEBHOOK_POSTS = _counter("webhook_posts_total", "posts", "Posts to webhooks, by outcome", "outcome")
+
 # What is cluster-wide, asked of Redis
 QUEUE_SIZE = _scraped("queue_size", "messages", "Messages that wait in a queue", "queue_name")
 DLQ_SIZE = _scraped("dlq_size", "tasks", "Dead letters kept")
@@ -148,6 +158,16 @@ BACKFILL_IMAGES = _scraped(
     "Images of these backfills: left to be queued (estimated from what was read), queued, leased or waiting",
     "place",
 )
+
+# Standing searches of the whole installation
+WATCH_BACKLOG = _scraped(
+    "watch_backlog_images", "images", "Landed images that standing searches have not looked at yet"
+)
+WATCH_MISSED = _scraped(
+    "watch_missed_images", "images", "Landed images that no standing search will look at, as too many waited"
+)
+WEBHOOKS_WAITING = _scraped("webhook_waiting_deliveries", "deliveries", "Webhook deliveries that wait")
+WEBHOOKS_DEAD = _scraped("webhook_dead_deliveries", "deliveries", "Webhook deliveries that are dead letters")
 
 # What the models give at most, and what lands of that; absent until `calibrate` has measured the configured ones
 CEILING = _scraped(

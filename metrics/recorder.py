@@ -246,6 +246,21 @@ def dead_letters_reprocessed(status: str, count: int = 1) -> None:
     _of(catalog.DLQ_REPROCESSED, status).inc(count)
 
 
+def watched(count: int) -> None:
+    """Standing searches have looked at so many landed images."""
+    _of(catalog.WATCHED).inc(count)
+
+
+def watch_matched(outcome: str, count: int = 1) -> None:
+    """A standing search found something: ``queued``, ``cooldown``, ``repeated``, ``dropped`` or ``gone``."""
+    _of(catalog.WATCH_MATCHES, outcome).inc(count)
+
+
+def webhook_posted(outcome: str) -> None:
+    """A webhook delivery was ``delivered``, waits for its next attempt (``retry``), is ``dead``, or is ``denied``."""
+    _of(catalog.WEBHOOK_POSTS, outcome).inc()
+
+
 def error(component: str, what: BaseException | str) -> None:
     """An error at a component (``source``, ``storage``, ``triton``, ``weaviate``, ``redis``, ``ledger``, …)."""
     _of(catalog.ERRORS, component, what if isinstance(what, str) else error_type(what)).inc()

@@ -16,6 +16,7 @@ from records import AuditCounts, PartState
 from settings import version
 
 Values = dict[catalog.Metric, dict[tuple[str, ...], float]]
+_OF_WATCHES = (catalog.WATCH_BACKLOG, catalog.WATCH_MISSED, catalog.WEBHOOKS_WAITING, catalog.WEBHOOKS_DEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class ClusterCounts:
     #: Backfills that are not over, by state, and their images by place; those that are left are an estimate.
     backfills: Mapping[str, int] = field(default_factory=dict)
     backfill_images: Mapping[str, int] = field(default_factory=dict)
+    #: Standing searches: images not looked at yet and not at all, deliveries that wait and that are dead.
+    watches: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:
@@ -83,6 +86,7 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
         catalog.CEILING: _known(counts.ceiling),
         catalog.EFFICIENCY: _known(counts.efficiency),
+        **{metric: {(): count} for metric, count in zip(_OF_WATCHES, counts.watches, strict=True)},
         catalog.SOURCE_POLL_AGE: {(name,): source.poll_age for name, source in counts.sources.items()},
         catalog.SOURCE_FAILED: {(name,): source.failed for name, source in counts.sources.items()},
         catalog.SOURCE_HELD: {(name,): source.held for name, source in counts.sources.items()},

@@ -106,7 +106,7 @@ class Copying(ABC):
             await self._server_told("tell of the back-up", lambda client: client.backup.get_restore_status(id, place))
         )
 
-    async def _server_server_told(self, what: str, ask: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
+    async def _server_told(self, what: str, ask: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
         try:
             return await self._ask("backup", ask)
         except PermanentError as error:  # no object is at fault

@@ -194,13 +194,13 @@ class Reading(ABC):
                     found[record.id] = record
         return found
 
-    async def stored(self, ids: Sequence[str]) -> dict[str, StoredImage]:
-        """All that is told of each of the ids that has an object, without vectors."""
+    async def stored(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, StoredImage]:
+        """All that is told of each of the ids that has an object."""
         found: dict[str, StoredImage] = {}
-        for some in _cut(ids, _PAGE):
-            answer = await self._told(some, False)
+        for some in _cut(ids, _VECTORS if vectors else _PAGE):
+            answer = await self._told(some, vectors)
             for item in answer.objects if answer else ():
-                found[str(item.uuid)] = stored_image(str(item.uuid), item.properties)
+                found[str(item.uuid)] = stored_image(str(item.uuid), item.properties, item.vector.get(VECTOR))
         return found
 
     async def whole(self, id: str) -> StoredImage | None:

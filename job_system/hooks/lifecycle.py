@@ -25,6 +25,7 @@ from job_system.hooks.memory import GIVEN_BACK_SECONDS, give_back, spare_collect
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role
+from job_system.standing import keep_standing
 from job_system.suspects import HAND_BACK_SECONDS, Suspects
 from job_system.sweeping import keep_sweeping
 from ledger import Ledger
@@ -143,6 +144,10 @@ def _ready(sender: Any = None, **_: Any) -> None:
     if CLEANUP in queues:
         finisher = threading.Thread(target=keep_finishing, args=(settings, _ended), name="finisher", daemon=True)
         _threads.append(finisher)
+        standing = threading.Thread(
+            target=keep_standing, args=(celery_app, settings, _ended), name="standing", daemon=True
+        )
+        _threads.append(standing)
     if MONITORING in queues:
         backfilling = threading.Thread(
             target=keep_backfilling, args=(celery_app, settings, _ended), name="backfilling", daemon=True

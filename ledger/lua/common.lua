@@ -214,3 +214,30 @@ end
 local function backfill_images(id)
   return backfill(id) .. ':images'
 end
+
+-- Standing searches. What is defined, which of them look at pictures and since when, what landed and was not looked at
+-- yet, and how much of that there was no room for.
+local WATCH = PREFIX .. 'watch:'
+local WATCHES, LOOKING, ALERTING = PREFIX .. 'watches', WATCH .. 'looking', WATCH .. 'alerting'
+local UNLOOKED, OVERFLOW = WATCH .. 'landed', WATCH .. 'overflow'
+
+-- One watch's own keys: deliveries by the time they are due, dead ones by the time they died, numbers for people,
+-- pictures that were decided on, the last posted picture of each camera, and alerts that were told to fire.
+local function of_watch(what, name)
+  return WATCH .. what .. ':' .. name
+end
+
+local function delivery(id)
+  return WATCH .. 'delivery:' .. id
+end
+
+-- Lets a delivery be due; whether there was room for it.
+local function put_delivery(name, id, subject, body, at, most)
+  if call('ZCARD', of_watch('outbox', name)) >= most then
+    call('HINCRBY', of_watch('told', name), 'dropped', 1)
+    return false
+  end
+  call('HSET', delivery(id), 'watch', name, 'subject', subject, 'body', body, 'attempts', 0)
+  call('ZADD', of_watch('outbox', name), at, id)
+  return true
+end

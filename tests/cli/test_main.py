@@ -13,7 +13,7 @@ from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
     *("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel", "reprocess"),
-    *("search", "similar", "export", "mcp"),
+    *("search", "similar", "watch", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("backup", "restore"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
@@ -50,6 +50,8 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
         "dlq discard",
         "backfill list",
         "backfill cancel",
+        "watch add",
+        "watch test",
     ],
 )
 def test_every_command_has_help(command: str) -> None:

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "select --test": "tests/job_system/test_selection.py",
     "top": "tests/cli/test_top.py",
     "up": "tests/fixtures/house.py",
+    "watch": "tests/e2e/test_standing.py",
     "web": "tests/web/test_role.py",
 }
 

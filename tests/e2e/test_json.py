@@ -38,6 +38,14 @@ WORDS = {
     "evaluate": ("{dataset}",),
     "backup": ("{kept}-2", "--dry-run"),
     "restore": ("{kept}", "--dry-run"),
+    "watch add": ("new", "a cat", "--threshold", "0.9", "--webhook", "https://hooks.invalid/x"),
+    "watch show": ("kept",),
+    "watch test": ("kept",),
+    "watch pause": ("kept",),
+    "watch resume": ("kept",),
+    "watch remove": ("removed",),
+    "watch dead replay": ("--all",),
+    "watch dead discard": ("--all", "--yes"),
     "dlq show": ("{0}",),
     "dlq replay": ("{1}",),
     "dlq discard": ("{2}", "--yes"),
@@ -108,7 +116,19 @@ def kept(house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def watches(house: House) -> Iterator[None]:
+    """Standing searches, one of which is removed."""
+    words = ("a cat", "--threshold", "1", "--webhook", "https://hooks.invalid/x")
+    for name in ("kept", "removed"):
+        house.json("watch", "add", name, *words)
+    yield
+    for name in ("kept", "new"):
+        house.run("watch", "remove", name)
+
+
 @pytest.mark.parametrize("name", LISTING)
+@pytest.mark.usefixtures("watches")
 def test_standard_output_is_one_json_object(
     house: House, letters: list[str], photos: Path, dataset: Path, backfill: str, kept: Path, name: str
 ) -> None:

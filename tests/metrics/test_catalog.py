@@ -77,6 +77,9 @@ def everything_that_is_counted() -> None:
     metrics.dead_letter_thrown_away(vsn="W02F", node="", job="Pluginctl", task="sampler", camera="top")
     metrics.dead_letters_reprocessed("success", 2)
     metrics.error("storage", "fetch_failed")
+    metrics.watched(3)
+    metrics.watch_matched("queued")
+    metrics.webhook_posted("delivered")
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from tools.manifests.roles import ROLES
 #: Prometheus' namespace, by the label that every namespace has.
 WATCHERS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 ANYWHERE: Object = {"namespaceSelector": {}}
-#: SAGE's API and storage, and weights: HTTPS, on 443 and the port that the storage redirects to; no private network.
+#: SAGE's API and storage, weights and webhooks: HTTPS, on 443 and the port that the storage redirects to; no private
+#: network.
 OUTSIDE = {
     "ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]}
 }
@@ -41,7 +42,7 @@ SCRAPED = {
 }
 #: What people reach, through an ingress of their own.
 PUBLISHED = {"web": 8000, "flower": 5555}
-FETCHERS = ("processor", "moderator", "metrics", "web", "triton")
+FETCHERS = ("processor", "moderator", "cleaner", "metrics", "web", "triton")
 
 
 def _tcp(*numbers: int) -> list[Object]:

@@ -42,7 +42,7 @@ def test_queues_routes_and_names_can_be_read_without_a_broker(brokerless: Comman
         "job_system.tasks.reprocess_dlq_tasks",
         "image_processing data_monitoring cleanup",
         "cleanup json",
-        "check-health cleanup-failed-tasks reprocess-dlq-tasks",
+        "check-health cleanup-failed-tasks forget-old-images reprocess-dlq-tasks",
     ]
 
 

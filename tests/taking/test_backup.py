@@ -290,7 +290,7 @@ def process(system: System, step: int, *words: str, most_bytes: int = resource.R
         "PATH": "/usr/bin:/bin",
     }
     return subprocess.run(
-        [sys.executable, "-m", "tests.taking.dying", str(step), *words],
+        [sys.executable, "-B", "-m", "tests.taking.dying", str(step), *words],  # -B: it would leave cut bytecode
         cwd=PROJECT_ROOT,
         env=environment,
         capture_output=True,

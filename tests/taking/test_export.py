@@ -225,7 +225,7 @@ def killed(collection: Weaviate, out: Path, format: str, step: int) -> int:
 def process(*words: str | Path, most_bytes: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess[str]:
     """`tests.taking.exporting` with these words; no file of its may grow larger than so many bytes."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.taking.exporting", *words],
+        [sys.executable, "-B", "-m", "tests.taking.exporting", *words],  # -B: it would leave cut bytecode
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,

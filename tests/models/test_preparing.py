@@ -234,6 +234,23 @@ def test_settings_reach_the_prepared_repository(tmp_path: Path) -> None:
     assert {path.name for path in target.iterdir()} == {"clip_batched"}
 
 
+def test_models_of_ones_own_are_loaded_beside_and_go_before_ours_of_the_same_name(tmp_path: Path) -> None:
+    folder, target = weights_folder(tmp_path / "weights", 100), tmp_path / "repository"
+    settings = {"TRITON_MODELS": "clip,mine,gemma3", "TRITON_CLIP_PATH": str(folder)}
+    chosen = options.read(settings, (), vllm=False, own=frozenset({"mine", "gemma3"}))
+    assert prepare.prepare(chosen, NO_GPU, target, print) == ("mine", "gemma3", "clip_batched", "clip")
+    assert {path.name for path in target.iterdir()} == {"clip_batched", "clip"}
+
+
+def test_what_imports_torch_runs_in_the_environment_that_has_it(tmp_path: Path) -> None:
+    folder, target = weights_folder(tmp_path / "weights", 100), tmp_path / "repository"
+    chosen = read(TRITON_CLIP_PATH=str(folder), TRITON_ENVIRONMENT="/opt/engines")
+    prepare.prepare(chosen, NO_GPU, target, print)
+    line = 'key: "EXECUTION_ENV_PATH" value: { string_value: "/opt/engines" }'
+    assert line in (target / "clip_batched" / "config.pbtxt").read_text()
+    assert line not in (target / "clip" / "config.pbtxt").read_text()
+
+
 def started(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What `triton/serve` does before a server that only says its options."""
     server = tmp_path / "server"

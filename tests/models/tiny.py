@@ -68,7 +68,10 @@ def generating(model: Any, special: int, **ids: int) -> Any:
     """What the model generates is no special token, and not too short."""
     keep = {ids["eos_token_id"]}
     model.generation_config = GenerationConfig(
-        min_new_tokens=4, suppress_tokens=[number for number in range(special) if number not in keep], **ids
+        min_new_tokens=4,
+        no_repeat_ngram_size=2,
+        suppress_tokens=[number for number in range(special) if number not in keep],
+        **ids,
     )
     return model
 
@@ -129,18 +132,18 @@ def align(folder: Path) -> None:
         "max_position_embeddings": 512,
         "pad_token_id": 0,
     }
+    # EfficientNet rounds channels to multiples of 8 and doubles them: these end in 64.
     vision = {
         "image_size": 32,
         "kernel_sizes": [3, 3],
-        "in_channels": [8, 16],
-        "out_channels": [16, 24],
+        "in_channels": [32, 16],
+        "out_channels": [16, 30],
         "strides": [1, 2],
         "num_block_repeats": [1, 1],
         "expand_ratios": [1, 6],
-        "depthwise_padding": [],
-        "hidden_dim": 24,
+        "hidden_dim": 64,
     }
-    random(AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=24))).save_pretrained(folder)
+    random(AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=64))).save_pretrained(folder)
     EfficientNetImageProcessor(
         size={"height": 36, "width": 36}, crop_size={"height": 32, "width": 32}, do_center_crop=True
     ).save_pretrained(folder)
@@ -235,6 +238,7 @@ def florence2base(folder: Path) -> None:
         decoder_start_token_id=2,
         min_new_tokens=6,
         num_beams=3,
+        no_repeat_ngram_size=2,
         suppress_tokens=[0, 1, 3, 4],
     )
     random(model).save_pretrained(folder)
@@ -245,7 +249,9 @@ def florence2base(folder: Path) -> None:
         crop_size={"height": 32, "width": 32},
         image_seq_length=65,
     )
-    Florence2Processor(pixels, tokens).save_pretrained(folder)
+    forms = ("pure_text", "description_with_bboxes", "phrase_grounding")
+    parsed: dict[str, dict[str, Any]] = {form: {} for form in forms}
+    Florence2Processor(pixels, tokens, post_processor_config=parsed).save_pretrained(folder)
 
 
 def gemma3(folder: Path) -> None:
@@ -272,6 +278,7 @@ def gemma3(folder: Path) -> None:
         "head_dim": 8,
         "max_position_embeddings": 512,
         "sliding_window": 16,
+        "layer_types": ["full_attention", "sliding_attention"],
         "pad_token_id": 0,
         "eos_token_id": 1,
         "bos_token_id": 2,
@@ -288,6 +295,7 @@ def gemma3(folder: Path) -> None:
         text_config=text,
         vision_config=vision,
         mm_tokens_per_image=4,
+        tie_word_embeddings=False,  # tied ones would say the last word again and again
         image_token_index=4,
         boi_token_index=5,
         eoi_token_index=6,

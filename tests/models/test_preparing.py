@@ -130,6 +130,7 @@ def test_a_vlm_runs_on_vllm_where_that_is_there(gpus: tuple[int, ...], vllm: boo
 
 def test_a_token_is_read_from_the_environment_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert TOKEN not in repr(read(HF_TOKEN=TOKEN))
     assert read(HF_TOKEN=TOKEN).token == read(HF_TOKEN_FILE=str(tmp_path / "token")).token == TOKEN
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,7 +53,7 @@ class Chosen:
     options: dict[str, Options]
     offline: bool
     cache: Path
-    token: str
+    token: str = field(repr=False)
     environment: str
 
 

@@ -29,7 +29,10 @@ def folder_of(options: Options, chosen: Chosen, report: Callable[[str], None]) -
         return _checked(named, setting)
     if named.is_absolute() or options.path.startswith("."):
         raise CannotStart(f"{setting} is {options.path}, where no folder is")
-    from huggingface_hub import snapshot_download
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise CannotStart(f"{setting} is {options.path}, no folder, and this Python has no huggingface_hub") from None
 
     if not chosen.offline:
         report(f"{options.weights}: {options.path} at {options.revision}: fetching what {chosen.cache} has not")

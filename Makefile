@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help manifests setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
+.PHONY: help test-models models manifests setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -32,6 +32,10 @@ demo: $(VENV)/.installed ## real pictures from a stream through Triton into Weav
 test: $(VENV)/.installed-dev ## all tests, on real servers, in two processes; ARGS="-n 0 tests/web"
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-models: $(VENV)/.installed-dev ## the production models' code with tiny weights; installs torch (4.7 GB) once
+	@$(BIN)/python -m tests.models.environment
+	@$(BIN)/python -m pytest -n 0 -m models tests/models $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format, types, import rules
 	$(BIN)/ruff check .
@@ -63,6 +67,9 @@ artifacts: $(VENV)/.installed ## write Prometheus' and Grafana's files again
 
 manifests: $(VENV)/.installed ## write the Kubernetes manifests again
 	@$(BIN)/python -m tools.manifests
+
+models: $(VENV)/.installed ## write the production models' config.pbtxt again
+	@cd triton && ../$(BIN)/python -m weavloader_models configs
 
 requirements: ## pin everything that pyproject.toml's own pins bring along (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \

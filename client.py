@@ -24,6 +24,7 @@ from errors import ConfigurationError, PartUnavailable, PermanentError, Weavload
 from records import IndexedImage, PartState
 from settings import Weaviate
 from store.finding import Finding
+from store.foreign import ForeignCollection, find
 from store.grouping import Groups
 from store.objects import landing_object
 from store.reading import Collection
@@ -155,6 +156,14 @@ class WeaviateStore(Finding):
             return await described(await self._connected(), self._section.collection, self.address, self._migrations)
 
         return await self._call("open", ask)
+
+    async def foreign(self, name: str) -> ForeignCollection:
+        """Another collection of this server, that another program filled with images. Raises ``UsageError``."""
+
+        async def look() -> ForeignCollection:
+            return await find(await self._connected(), name, self.address, self._call)
+
+        return await self._call("open", look)
 
     async def _use(self) -> Collection:
         if self._collection is not None:

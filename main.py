@@ -21,6 +21,7 @@ import click
 
 from commands import (
     adding,
+    adopting,
     backfilling,
     calibrating,
     cancelling,
@@ -44,7 +45,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel")),
+        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "backfill", "cancel")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
@@ -81,6 +82,7 @@ def cli(ctx: click.Context) -> None:
 for room in (
     running,
     adding,
+    adopting,
     backfilling,
     replaying,
     selecting,

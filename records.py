@@ -457,13 +457,15 @@ class Hit:
     """One answer with all that a page shows of it.
 
     ``keyword_score`` and ``vector_score`` are the two halves' parts of a hybrid search's score, which they add up to;
-    None where there was no hybrid search. ``vector`` is float32[D] where it was asked for. Unknown coordinates are
-    None; other things that the object does not tell are empty or 0.
+    None where there was no hybrid search. ``rerank_score`` is a reranker's, by which such results are ordered before
+    all others; it is on no fixed scale, and None where none was asked. ``vector`` is float32[D] where it was asked for.
+    Unknown coordinates are None; other things that the object does not tell are empty or 0.
     """
 
     result: SearchResult
     keyword_score: float | None = None
     vector_score: float | None = None
+    rerank_score: float | None = None
     vector: Vector | None = None
     place: Place = Place()
     source: str = ""

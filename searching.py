@@ -20,12 +20,14 @@ from settings import Settings
 
 if TYPE_CHECKING:
     from client import StoreObserver, WeaviateStore
-    from inference import ImagePreparer, ModelObserver, TritonConnection
+    from inference import ImagePreparer, ModelObserver, Reranker, TritonConnection
     from processing import Embedder
 
 DEFAULT_ALPHA = 0.4
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 1000
+#: Results that a reranker puts in order: what is not among them by then does not get there.
+RERANKED = 50
 #: Longest text of a query, in characters: an embedder reads some dozens of words of it.
 LONGEST_QUERY = 2000
 NO_FILTERS = SearchFilters()
@@ -70,12 +72,21 @@ class Finder:
         filters: SearchFilters = NO_FILTERS,
         vectors: bool = False,
     ) -> list[Hit]:
-        """Hybrid search for a text. Raises ``UsageError`` for an empty one."""
+        """Hybrid search for a text; its best results are in the reranker's order where one is configured.
+
+        Raises ``UsageError`` for an empty one.
+        """
         if not query.strip():
             raise UsageError("the query is empty: say what the picture should show")
         vector = await self._embedder.embed_text(query)
-        found = await self._store.search_hits(query, vector, alpha, self.allowed(filters), limit, vectors=vectors)
-        return [self._linked(hit) for hit in found]
+        reranker = self._reranker
+        most = limit if reranker is None else max(limit, RERANKED)
+        found = await self._store.search_hits(query, vector, alpha, self.allowed(filters), most, vectors=vectors)
+        if reranker is not None:
+            scores = await reranker.scores(query, [hit.result.caption for hit in found[:RERANKED]])
+            best = [replace(hit, rerank_score=score) for hit, score in zip(found, scores, strict=False)]
+            found = [*sorted(best, key=_by_reranker, reverse=True), *found[RERANKED:]]
+        return [self._linked(hit) for hit in found[:limit]]
 
     async def similar(
         self,
@@ -180,13 +191,32 @@ class Finder:
         return self._opened_store
 
     @property
+    def _models(self) -> TritonConnection:
+        from inference import TritonConnection
+
+        if self._connection is None:
+            self._connection = TritonConnection(self._settings.triton, self._observe_model)
+        return self._connection
+
+    @property
     def _embedder(self) -> Embedder:
-        from inference import TritonConnection, open_embedder
+        from inference import open_embedder
 
         if self._opened_embedder is None:
-            self._connection = TritonConnection(self._settings.triton, self._observe_model)
-            self._opened_embedder = open_embedder(self._settings.triton, self._connection)
+            self._opened_embedder = open_embedder(self._settings.triton, self._models)
         return self._opened_embedder
+
+    @property
+    def _reranker(self) -> Reranker | None:
+        from inference import Reranker
+
+        name = self._settings.triton.reranker
+        return Reranker(name, self._models) if name else None
+
+
+def _by_reranker(hit: Hit) -> float:
+    assert hit.rerank_score is not None
+    return hit.rerank_score
 
 
 def load_adapters() -> None:

@@ -289,6 +289,11 @@ class Triton(Section):
         "WEAVLOADER_EMBEDDER",
         "model that embeds: light_embedder, clip or align",
     )
+    reranker: str = setting(
+        "",
+        "WEAVLOADER_RERANKER",
+        "model that puts the best results of a search in order by their captions: light_reranker (none unless set)",
+    )
     text_share: Share = setting(
         0.3,
         "WEAVLOADER_TEXT_SHARE",

@@ -36,6 +36,7 @@ PORTION = 500
     "--alphas", default=ALPHAS, show_default=True, help="Vector's shares to try: 0 keywords alone, 1 vectors."
 )
 @click.option("--k", type=click.IntRange(1, MAX_LIMIT), default=10, show_default=True, help="Results that count.")
+@click.option("--reranker", help="Try the best hybrid alpha with this reranker too, for example light_reranker.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the measures by alpha into this PNG.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the whole report into this JSON file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -45,6 +46,7 @@ def evaluate(
     category: str | None,
     alphas: str,
     k: int,
+    reranker: str | None,
     plot: Path | None,
     out: Path | None,
     as_json: bool,
@@ -60,10 +62,13 @@ def evaluate(
     loaded = configuration.require(configuration.load().settings, "weaviate", "triton")
     with busy("reading the dataset"):
         read_in = read(dataset, queries, category)
-    rankings, foreign = asyncio.run(_found(loaded, read_in, shares, k))
+    rankings, foreign = asyncio.run(_found(_with_reranker(loaded, ""), read_in, shares, k))
     with busy("measuring"):
         report = Report.of(read_in, rankings, k, foreign)
-        found = report.to_json()
+    if reranker:
+        again, _ = asyncio.run(_found(_with_reranker(loaded, reranker), read_in, [report.best], k))
+        report = report.with_reranker(again[report.best])
+    found = report.to_json()
     try:
         if plot is not None:
             report.plot(plot)
@@ -78,6 +83,10 @@ def evaluate(
         say(plain(line))
     if foreign:
         say(f"left out: {foreign} results that are not of the dataset")
+
+
+def _with_reranker(loaded: Settings, name: str) -> Settings:
+    return loaded.model_copy(update={"triton": loaded.triton.model_copy(update={"reranker": name})})
 
 
 async def _found(

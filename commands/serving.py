@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from inference.connection import TritonConnection
     from inference.served import Ask, ServedModel, Speed, Warmth
 
-#: What a model is configured as.
-CAPTIONER, EMBEDDER = "captioner", "embedder"
+#: What a model is configured as; the pipeline asks the first two of every picture.
+CAPTIONER, EMBEDDER, RERANKER = "captioner", "embedder", "reranker"
 ROLES = (CAPTIONER, EMBEDDER)
 
 
@@ -95,8 +95,9 @@ def list_models(as_json: bool) -> None:
 
 
 def _used_as(name: str, loaded: Settings) -> list[str]:
-    named = {CAPTIONER: loaded.triton.captioner, EMBEDDER: loaded.triton.embedder}
-    return [role for role in ROLES if named[role] == name]
+    section = loaded.triton
+    named = {CAPTIONER: section.captioner, EMBEDDER: section.embedder, RERANKER: section.reranker}
+    return [role for role, model in named.items() if model == name]
 
 
 def _listed(model: ServedModel, loaded: Settings) -> dict[str, object]:
@@ -110,13 +111,16 @@ def check(as_json: bool) -> int:
     loaded = _settings()
 
     async def ask() -> dict[str, PartState]:
-        from inference import canary, contract_state
+        from inference import Reranker, canary, contract_state
 
         async with opened(loaded) as at:
             states = {
                 CAPTIONER: await contract_state(at.connection, at.captioner),
                 EMBEDDER: await contract_state(at.connection, at.embedder),
             }
+            if loaded.triton.reranker:
+                reranker = Reranker(loaded.triton.reranker, at.connection)
+                states[RERANKER] = await contract_state(at.connection, reranker)
             if all(state.ok for state in states.values()):
                 states["answers"] = await canary(at.connection, at.captioner, at.embedder, loaded.triton.timeout)
             return states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,26 @@ ALL = "all queries"
 
 @dataclass(frozen=True)
 class Report:
-    """The measures by alpha and query. ``foreign`` counts results that are not the dataset's, which were left out."""
+    """The measures by alpha and query. ``foreign`` counts results that are not the dataset's, which were left out;
+    ``reranked`` has the measures by query of the best hybrid alpha with a reranker, where one was tried.
+    """
 
     dataset: Dataset
     k: int
     scores: Mapping[float, Mapping[str, Mapping[str, float]]]
     foreign: int
+    reranked: Mapping[str, Mapping[str, float]] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, rankings: Mapping[float, Rankings], k: int, foreign: int) -> Report:
         """The report of what was found with each alpha."""
         relevant = {query.id: query.relevant for query in dataset.queries}
         return cls(dataset, k, {alpha: scored(relevant, of, k) for alpha, of in rankings.items()}, foreign)
+
+    def with_reranker(self, rankings: Rankings) -> Report:
+        """The report, with what was found with the best hybrid alpha and a reranker."""
+        relevant = {query.id: query.relevant for query in self.dataset.queries}
+        return replace(self, reranked=scored(relevant, rankings, self.k))
 
     def groups(self) -> dict[str, list[str]]:
         """The ids of the queries of each category, all of them first."""
@@ -67,6 +75,16 @@ class Report:
             if other in self.scores and other != best
         }
 
+    def reranker_gains(self) -> dict[str, Mean]:
+        """What a reranker adds to the best hybrid alpha, by each measure; empty where none was tried."""
+        if self.reranked is None:
+            return {}
+        every, plain = self.groups()[ALL], self.scores[self.best]
+        return {
+            name: difference([self.reranked[query][name] for query in every], [plain[query][name] for query in every])
+            for name in names(self.k)
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``evaluate --json``."""
         return {
@@ -84,6 +102,9 @@ class Report:
             },
             "best_alpha": self.best,
             "hybrid_against": {name: {**asdict(gain), "verdict": verdict(gain)} for name, gain in self.gains().items()},
+            "reranker_against_none": {
+                name: {**asdict(gain), "verdict": verdict(gain)} for name, gain in self.reranker_gains().items()
+            },
             "per_query": {
                 query.id: {f"{alpha:g}": dict(of[query.id]) for alpha, of in self.scores.items()}
                 for query in self.dataset.queries
@@ -103,6 +124,11 @@ class Report:
         for name, gain in self.gains().items():
             found.append(
                 f"hybrid (alpha {self.best:g}) against {name}: {verdict(gain)}, {self.main} {gain.value:+.3f}"
+                f" ({gain.low:+.3f} to {gain.high:+.3f})"
+            )
+        for name, gain in self.reranker_gains().items():
+            found.append(
+                f"with the reranker against without (alpha {self.best:g}): {verdict(gain)}, {name} {gain.value:+.3f}"
                 f" ({gain.low:+.3f} to {gain.high:+.3f})"
             )
         return found[1:]

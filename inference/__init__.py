@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from inference.model import get_colbert_embedding as get_colbert_embedding
     from inference.model import qwen2_5_run_model as qwen2_5_run_model
     from inference.model_config import required_models as required_models
+    from inference.reranker import Reranker as Reranker
 
 _HOMES = {
     "ColbertEncoder": "colbert",
     "ImagePreparer": "images",
     "ModelObserver": "connection",
+    "Reranker": "reranker",
     "TritonConnection": "connection",
     "canary": "health",
     "contract_state": "health",

@@ -14,6 +14,7 @@ from inference.choice import AnyCaptioner, AnyEmbedder
 from inference.connection import TritonConnection, past_limits
 from inference.images import prepare
 from inference.model_config import CANARY_SECONDS
+from inference.reranker import Reranker
 from records import PartState, Picture
 from settings import Fetch
 
@@ -75,7 +76,7 @@ async def quick_again(connection: TritonConnection, captioner: AnyCaptioner, emb
     return False
 
 
-async def contract_state(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder) -> PartState:
+async def contract_state(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder | Reranker) -> PartState:
     """Whether the server has the model and describes it as the adapter uses it; no inference is made."""
     name = model.identity.name
     try:

@@ -17,7 +17,6 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
-import pillow_heif
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -44,6 +43,7 @@ SCALES = (1, 2, 3, 4, 8)
 
 # What Pillow calls formats that have another name too.
 _PILLOWS = {"JPG": "JPEG", "TIF": "TIFF", "HEIC": "HEIF"}
+_HEIF = "HEIF"
 
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
@@ -63,8 +63,6 @@ _UPRIGHT = {
 
 # TIFF 6.0: how many bits a value has, and whether 0 is white.
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
-
-pillow_heif.register_heif_opener(thumbnails=False)
 
 # Pillow's own limit is a warning of the whole process; here every image's header is held against the setting instead.
 Image.MAX_IMAGE_PIXELS = None
@@ -145,7 +143,7 @@ def _accepted(formats: tuple[str, ...]) -> tuple[str, ...]:
     Image.init()
     names = tuple(_PILLOWS.get(name.upper(), name.upper()) for name in formats)
     for name in names:
-        if name not in Image.OPEN:
+        if name not in Image.OPEN and name != _HEIF:
             raise ConfigurationError(
                 f"WEAVLOADER_IMAGE_FORMATS has {name!r}, which cannot be decoded here: use JPEG, PNG, WEBP, TIFF, GIF,"
                 " BMP or HEIC."
@@ -160,6 +158,10 @@ def _name(header: Image.Image) -> str:
 
 def open_image(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
     """The image by its header, nothing decoded. Raises ``UnidentifiedImageError`` or ``PermanentError``."""
+    if _begins_as_heic(data):
+        _know_heic()
+    elif formats is not None:
+        formats = tuple(name for name in formats if name != _HEIF)
     try:
         return Image.open(BytesIO(data), formats=formats)
     except (UnidentifiedImageError, MemoryError):
@@ -206,6 +208,14 @@ def _unidentified(data: bytes, accepted: tuple[str, ...]) -> PermanentError:
     return PermanentError(
         f"the image is {other}, and WEAVLOADER_IMAGE_FORMATS accepts {', '.join(accepted)}", cause="image_format"
     )
+
+
+@cache
+def _know_heic() -> None:
+    """Have Pillow open HEIC from now on. Its library takes 5 MB, and most processes never see one."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _begins_as_heic(data: bytes) -> bool:

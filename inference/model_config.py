@@ -65,8 +65,8 @@ NEEDS: Final = MappingProxyType({"light_captioner": ("light_vision",), "light_em
 
 
 def required_models(section: Triton) -> tuple[str, ...]:
-    """The models that Triton must have for the configured two, each after what it needs."""
+    """The models that Triton must have for the configured ones, each after what it needs."""
     wanted: dict[str, None] = {}
-    for name in (section.captioner, section.embedder):
+    for name in filter(None, (section.captioner, section.embedder, section.reranker)):
         wanted.update(dict.fromkeys((*NEEDS.get(name, ()), name)))
     return tuple(wanted)

@@ -25,6 +25,7 @@ from itertools import chain
 from typing import Any
 
 from ledger import calibration, health, letters, traces
+from ledger.adoptions import Adoptions
 from ledger.backfills import Backfills
 from ledger.connection import PREFIX, Connection
 from ledger.images import pack, pairs, unpack, unpairs
@@ -56,6 +57,7 @@ class Ledger:
         self.sources = SourceRegistry(self._connection)
         self.outputs = KeptOutputs(self._connection)
         self.neighbours = Neighbours(self._connection)
+        self.adoptions = Adoptions(self._connection)
         self.backfills = Backfills(self._connection)
         self.unfinished = Unfinished(self._connection)
         self._roles = Living(self._connection, "roles")

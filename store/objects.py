@@ -192,6 +192,7 @@ def hit(
         result=result(id, properties, score),
         keyword_score=shares[0] if shares else None,
         vector_score=shares[1] if shares else None,
+        rerank_score=None,
         vector=None if vector is None else np.asarray(vector, dtype=np.float32),
         place=place,
         width=int(properties.get("width") or 0),

@@ -97,6 +97,11 @@ def description(version: int) -> str:
     return f"Images with captions, embeddings and where they were taken. [weavloader schema {version}]"
 
 
+def is_ours(config: _CollectionConfig) -> bool:
+    """Whether a collection says that it was made here."""
+    return _MARKER.search(config.description or "") is not None
+
+
 async def ensure(
     client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
 ) -> None:
@@ -208,7 +213,10 @@ def _verify(config: _CollectionConfig, address: str, migrations: Sequence[Migrat
             because = "its image is a BLOB"
         elif location and location.index_filterable:
             because = "its location has an index"
-        raise ConfigurationError(f"{where} was not made by Weavloader ({because}): {ANOTHER}.")
+        raise ConfigurationError(
+            f"{where} was not made by Weavloader ({because}): {ANOTHER}; `python main.py adopt {config.name}` then"
+            " copies its images there, without asking a model."
+        )
     version = int(marker[1])
     if version > migrations[-1].version:
         raise ConfigurationError(

@@ -10,10 +10,12 @@ import pytest
 
 from benchmarks import sizing
 from benchmarks.table import DOCUMENTS, with_figures
-from settings import PROJECT_ROOT
+from settings import PROJECT_ROOT, entries
 from tests.chaos import report
 from tests.chaos.case import cases
 
+#: What the compose files read besides.
+NOT_SETTINGS = {"WEAVLOADER_PUBLISH", "WEAVLOADER_SHARED_ADDRESS"}
 TEXTS = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
 
 
@@ -79,6 +81,22 @@ def test_every_chaos_case_proves_a_promise() -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_the_files_that_are_named_are_there(document: Path) -> None:
+    """In backticks, with the path from the project's folder; but for a file that the document itself holds."""
+    rooms = "|".join(path.name for path in PROJECT_ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+    text = document.read_text()
+    named = set(re.findall(rf"`((?:{rooms})/[\w./-]+)`", text)) - set(re.findall(r"^`(\S+)`:$", text, re.M))
+    assert [name for name in sorted(named) if not (PROJECT_ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)
+def test_the_settings_that_are_named_are_there(document: Path) -> None:
+    known = {entry.env for entry in entries()}
+    named = set(re.findall(r"\bWEAVLOADER_\w+[A-Z]\b", document.read_text()))
+    assert sorted(named - known - NOT_SETTINGS) == []
 
 
 @pytest.mark.parametrize("document", TEXTS, ids=lambda path: path.name)

@@ -29,6 +29,9 @@ class ImageAnswer(BaseModel):
     original: str | None = Field(description="path of the original where this server hands it out")
     keyword_score: float | None = Field(description="the keywords' part of the score")
     vector_score: float | None = Field(description="the vector's part of the score")
+    rerank_score: float | None = Field(
+        description="the reranker's, by which the best are ordered where one is configured; on no fixed scale"
+    )
     matched: list[str] = Field(description="words of the query that stand in the picture's texts")
     project: str
     address: str
@@ -179,6 +182,7 @@ def image_answer(
         original=f"{own}/original" if originals else own_path(hit.source, hit.result.link, base) or None,
         keyword_score=hit.keyword_score,
         vector_score=hit.vector_score,
+        rerank_score=hit.rerank_score,
         matched=matched_words(hit, words),
         project=hit.place.project,
         address=hit.place.address,

@@ -75,3 +75,29 @@ def test_alphas_that_are_none_are_refused_by_name(house: House, dataset: Path, a
     done = house.run("evaluate", str(dataset), "--alphas", alphas)
     assert done.returncode == 2
     assert f"--alphas '{alphas}'" in done.stderr
+
+
+def test_a_reranker_is_measured_against_none(landed: House, dataset: Path) -> None:
+    words = ("--alphas", "0,0.5,1", "--k", "3", "--reranker", "light_reranker")
+    found = landed.json("evaluate", str(dataset), *words)
+    gains = found["reranker_against_none"]
+    assert set(gains) == set(found["means"]["all queries"]["0.5"])
+    for gain in gains.values():
+        assert gain["low"] <= gain["value"] <= gain["high"]
+        assert gain["verdict"] in ("better", "worse", "a tie")
+    said = landed.run("evaluate", str(dataset), *words).stdout
+    assert "with the reranker against without (alpha 0.5)" in said
+
+
+def test_with_a_reranker_configured_a_search_is_in_its_order(landed: House) -> None:
+    """Its best fifty are: a query that the captions answer has the right picture first."""
+    chosen = {"WEAVLOADER_RERANKER": "light_reranker"}
+    found = landed.json("search", "a photo of a cat", "--limit", "3", **chosen)["results"]
+    assert found[0]["filename"].endswith("chelsea.png")
+    assert len(found) == 3
+
+
+def test_a_reranker_that_the_server_does_not_have_is_named(landed: House) -> None:
+    done = landed.run("search", "a cat", WEAVLOADER_RERANKER="nothing_like_it")
+    assert done.returncode == 3
+    assert "nothing_like_it" in done.stderr

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-import weaviate
-from weaviate.classes.init import Auth
 
 from client import WeaviateStore
 from settings import Weaviate
@@ -36,20 +34,3 @@ async def store(collection: Weaviate, observed: Observed) -> AsyncIterator[Weavi
     opened = await WeaviateStore.open(collection, observed)
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-def sdk(collection: Weaviate) -> Iterator[weaviate.WeaviateClient]:
-    """The SDK's own client, to look at the server past our code."""
-    client = weaviate.connect_to_custom(
-        http_host=collection.host,
-        http_port=collection.http_port,
-        http_secure=False,
-        grpc_host=collection.host,
-        grpc_port=collection.grpc_port,
-        grpc_secure=False,
-        auth_credentials=Auth.api_key(collection.api_key),
-        skip_init_checks=True,
-    )
-    yield client
-    client.close()

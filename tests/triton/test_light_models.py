@@ -191,3 +191,32 @@ async def test_without_the_networks_captions_fail_and_texts_are_still_embedded(l
     assert [isinstance(answer, Exception) for answer in answers] == [False, True] * 4
     assert all("light_vision" in str(answer) for answer in [answers[1], *captions])
     assert caption(light_triton, drawn(400)).startswith("A")
+
+
+@pytest.mark.parametrize(
+    ("query", "better", "worse"),
+    [
+        ("a cup of coffee", "A photo of a coffee mug and an espresso.", "A photo of a tabby cat on a sofa."),
+        ("where is the cat", "A photo of a tabby cat on a sofa.", "A photo of a rocket before its start."),
+    ],
+)
+def test_the_reranker_prefers_the_text_that_answers_the_query(
+    light_triton: Triton, query: str, better: str, worse: str
+) -> None:
+    pair = {"query": rows(query.encode(), query.encode()), "text": rows(worse.encode(), better.encode())}
+    scores = ask(light_triton, "light_reranker", **pair).as_numpy("score")
+    assert scores.shape == (2, 1)
+    assert scores[1, 0] > scores[0, 0]
+
+
+def test_a_pair_s_score_does_not_depend_on_its_neighbours(light_triton: Triton) -> None:
+    texts = [b"a cat", b"a long text on the history of coffee in Vienna and elsewhere", b""]
+    batch = ask(light_triton, "light_reranker", query=rows(*[b"coffee"] * 3), text=rows(*texts)).as_numpy("score")
+    for number, text in enumerate(texts):
+        alone = ask(light_triton, "light_reranker", query=rows(b"coffee"), text=rows(text)).as_numpy("score")
+        assert alone[0, 0] == batch[number, 0]
+
+
+def test_the_reranker_refuses_what_is_not_utf_8(light_triton: Triton) -> None:
+    with pytest.raises(InferenceServerException, match="not UTF-8"):
+        ask(light_triton, "light_reranker", query=rows(b"coffee"), text=rows(b"\xff\xfe"))

@@ -23,7 +23,7 @@ NAMES = {
 }
 ALL_ROLES = tuple(role.name for role in ROLES)
 MODEL_USERS = ("processor", "cleaner", "metrics", "web")
-STORE_USERS = ("processor", "cleaner", "metrics", "web")
+STORE_USERS = ("processor", "moderator", "cleaner", "metrics", "web")
 
 #: The port of each server, and who among us may reach it.
 REACHED: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {

@@ -88,7 +88,8 @@ ROLES = (
         grace=GRACE,
     ),
     # SAGE away is no reason to take a moderator off, which polls other sources too
-    Role("moderator", "100m", "160Mi", "512Mi", SAGE, ready="/health", environment=OWN),
+    # and a backfill asks the store what the ledger has forgotten
+    Role("moderator", "100m", "160Mi", "512Mi", (*STORE, *SAGE), ready="/health", environment=OWN),
     Role("cleaner", "100m", "160Mi", "512Mi", STORE, environment=OWN, archive=True),
     Role("scheduler", "50m", "128Mi", "256Mi", environment=OWN),
     Role("stream", "50m", "128Mi", "256Mi", environment=OWN),

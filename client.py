@@ -28,7 +28,7 @@ from store.foreign import ForeignCollection, find
 from store.grouping import Groups
 from store.objects import landing_object
 from store.reading import Collection
-from store.schema import MIGRATIONS, Migration, described, ensure, exists
+from store.schema import MIGRATIONS, Migration, described, ensure, found_version
 from store.wire import LandingObject, request
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
@@ -191,11 +191,14 @@ class WeaviateStore(Finding):
 
     async def _look(self) -> Collection | None:
         client, name = await self._connected(), self._section.collection
-        return client.collections.use(name) if await exists(client, name, self.address, self._migrations) else None
+        version = await found_version(client, name, self.address, self._migrations)
+        self._version = version or 0
+        return None if version is None else client.collections.use(name)
 
     async def _connect(self) -> Collection:
         client, name = await self._connected(), self._section.collection
         await ensure(client, name, self.address, self._migrations)
+        self._version = self._migrations[-1].version
         return client.collections.use(name)
 
     async def _connected(self) -> weaviate.WeaviateAsyncClient:

@@ -109,6 +109,12 @@ class TransientError(WeavloaderError):
     default_cause = "transient"
 
 
+class SourceAway(TransientError):
+    """The source that an image came from is not there: it ended, and may never come back."""
+
+    default_cause = "fetch_failed"
+
+
 class PermanentError(WeavloaderError):
     """No later attempt can succeed: a dead letter at once.
 

@@ -27,6 +27,7 @@ from commands import (
     finding,
     letters,
     looking,
+    redoing,
     replaying,
     roles,
     running,
@@ -43,7 +44,7 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select")),
+        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "reprocess")),
         ("Find pictures", ("search", "similar", "export", "mcp")),
         ("Look at it", ("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env")),
         (
@@ -86,6 +87,7 @@ for room in (
     finding,
     taking,
     looking,
+    redoing,
     top,
     calibrating,
     serving,

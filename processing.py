@@ -1,4 +1,4 @@
-"""The one use case: an image record goes from reference to landed object.
+"""The one use case: an image record goes from reference to landed object, and parts of that are made again later.
 
 Pure over ports: everything that touches the outside is handed in, and every port is a small protocol that an adapter
 fulfils by its shape. What an error means for the job is said by its class (``errors.py``), not here.
@@ -8,10 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from records import Caption, ImageRecord, IndexedImage, Made, ModelIdentity, Outputs, Picture, Place, Sight, Vector
+from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, SourceAway, TransientError, WeavloaderError
+from records import (
+    CAPTION,
+    EMBEDDING,
+    ORIGINAL,
+    THUMBNAIL,
+    Caption,
+    ImageRecord,
+    IndexedImage,
+    Made,
+    ModelIdentity,
+    Outputs,
+    Picture,
+    Place,
+    Redo,
+    Sight,
+    StoredImage,
+    Vector,
+)
 
 
 class Fetcher(Protocol):
@@ -75,6 +93,9 @@ class Store(Protocol):
         Raises ``TransientError``, ``PermanentError`` (``store_rejected``) or ``PartUnavailable``.
         """
 
+    async def whole(self, id: str) -> StoredImage | None:
+        """The object of an image with its vector and thumbnail; None where there is none. Raises as ``land`` does."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -119,6 +140,119 @@ async def process_image(record: ImageRecord, ports: Ports, outputs: Outputs) -> 
             embedder=image_vector.by,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How one landed image is made again. Models that see no more than the thumbnail are content with the one that is
+    stored (``thumbnail_first``); for others it stands in for an original that cannot be had: at once where the source
+    says so, at the ``last_attempt`` where that may pass. Where it does not ``ask_source`` there is the thumbnail only.
+    """
+
+    order: Redo
+    thumbnail_first: bool = False
+    ask_source: bool = True
+    last_attempt: bool = False
+
+
+async def redo_image(record: ImageRecord, again: Again, ports: Ports, outputs: Outputs) -> None:
+    """Make parts of a landed image again, and land them in the place of the old ones, which stay until then.
+
+    An object that is as the order says already is left alone. One that is gone is made whole. Errors are those of
+    ``process_image``, but that a file which its source protects is a ``PermanentError`` (``protected``) where there is
+    no thumbnail either, and one that is another one by now (``content_changed``).
+    """
+    old = await ports.store.whole(record.id)
+    if old is None:
+        await process_image(record, ports, outputs)
+        return
+    if again.order.is_done(old, text=bool(ports.text_share)):
+        return
+    outputs.forget_other_models(ports.captioner.identity, ports.embedder.identity)
+    new_caption = CAPTION in again.order.parts
+    new_vector = EMBEDDING in again.order.parts or old.hit.vector is None
+    sight = outputs.sight
+    if sight is None or (new_caption and not outputs.caption) or (new_vector and not outputs.image_vector):
+        picture, made_from = await _seen_again(record, again, old, ports)
+        outputs.sight = sight = _sight(picture, made_from, old)
+        await _both_to_the_end(
+            _captioned(picture, ports.captioner, outputs) if new_caption else _nothing(),
+            _embedded(picture, ports.embedder, outputs) if new_vector else _nothing(),
+        )
+    caption, captioner = Caption(old.hit.result.caption, old.hit.result.keywords), old.captioner
+    if new_caption and outputs.caption is not None:
+        caption, captioner = outputs.caption.value, outputs.caption.by
+    vector, embedder = old.hit.vector, old.embedder
+    if new_vector and outputs.image_vector is not None:
+        vector, embedder = outputs.image_vector.value, outputs.image_vector.by
+        if ports.text_share and caption.text.strip():
+            text_vector = await _text_embedded(caption, ports.embedder, outputs)
+            vector = ports.embedder.fuse(vector, text_vector.value, ports.text_share)
+    assert vector is not None
+    await ports.store.land(
+        IndexedImage(
+            record=record,
+            place=sight.place,
+            caption=caption,
+            vector=vector,
+            thumbnail=sight.thumbnail,
+            content_hash=sight.content_hash,
+            width=sight.width,
+            height=sight.height,
+            captioner=captioner,
+            embedder=embedder,
+            redone=tuple(part for part, new in ((CAPTION, new_caption), (EMBEDDING, new_vector)) if new),
+            made_from=sight.made_from,
+        )
+    )
+
+
+def _sight(picture: Picture, made_from: str, old: StoredImage) -> Sight:
+    """What stands in the object of the picture that was seen. The thumbnail tells nothing new of its original."""
+    place = old.hit.place
+    if made_from == THUMBNAIL:
+        size = (old.hit.width or picture.width, old.hit.height or picture.height)
+        return Sight(place, old.thumbnail, old.content_hash, *size, made_from)
+    return Sight(place, picture.jpeg, picture.content_hash, picture.width, picture.height, made_from)
+
+
+async def _seen_again(record: ImageRecord, again: Again, old: StoredImage, ports: Ports) -> tuple[Picture, str]:
+    """The best picture of the image that can be had, and whether it is the original or the thumbnail."""
+    if not old.thumbnail:
+        if not again.ask_source:
+            raise LoginRefused(record.source, f"{record.source} refuses the login, and no thumbnail is stored")
+        try:
+            return await _original(record, old, ports), ORIGINAL
+        except SkipImage as skipped:
+            raise PermanentError(str(skipped), cause=skipped.reason) from None
+    if not again.thumbnail_first and again.ask_source:
+        try:
+            return await _original(record, old, ports), ORIGINAL
+        except (WeavloaderError, SkipImage) as error:
+            if not again.last_attempt and _may_pass(error):
+                raise TransientError(str(error), cause="fetch_failed") from None
+    # Encoded once more it would be less than it is: a model gets the very bytes.
+    picture = await ports.preparer.prepare(old.thumbnail)
+    return replace(picture, jpeg=old.thumbnail), THUMBNAIL
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the original may be had a little later."""
+    if isinstance(error, (LoginRefused, SourceAway)):
+        return False
+    return isinstance(error, (TransientError, PartUnavailable))
+
+
+async def _original(record: ImageRecord, old: StoredImage, ports: Ports) -> Picture:
+    """The original, if it is what landed. Raises as fetching and checking do."""
+    picture = await ports.preparer.prepare(await ports.fetcher.fetch(record))
+    if old.content_hash not in ("", picture.content_hash):
+        raise PermanentError(f"image {record.id} has other bytes at its source than landed", cause="content_changed")
+    return picture
+
+
+async def _nothing() -> None:
+    """A part that stays as it is."""
 
 
 async def _look(record: ImageRecord, ports: Ports, outputs: Outputs) -> tuple[Sight, Made[Caption], Made[Vector]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -41,6 +42,11 @@ def own_digest(url: str) -> str:
     digest = url.rpartition(OWN_PATH)[2]
     return digest if len(digest) == 64 and set(digest) <= _HEX else ""
 
+
+#: What of an image can be made again, and the pictures that it can be made of.
+CAPTION, EMBEDDING = "caption", "embedding"
+PARTS = (CAPTION, EMBEDDING)
+ORIGINAL, THUMBNAIL = "original", "thumbnail"
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -171,7 +177,8 @@ class SourceAddress:
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A job that will not be tried again by itself. ``when`` is seconds since the epoch; ``kind`` is ``transient`` or
-    ``permanent`` (what ``errors.py`` says of the cause) or ``poison``.
+    ``permanent`` (what ``errors.py`` says of the cause) or ``poison``. ``redo`` is the order of an image that had
+    landed and was being made again: its older object stays as it is.
     """
 
     task_id: str
@@ -183,6 +190,7 @@ class DeadLetter:
     attempts: int
     when: float
     task: str = "process_image_task"
+    redo: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +277,16 @@ class Made(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What landing needs of a picture that was fetched and checked; fields as in ``Picture``."""
+    """What landing needs of a picture that was fetched and checked; fields as in ``Picture``. ``made_from`` is given
+    where an image is made again: ``ORIGINAL`` or ``THUMBNAIL``.
+    """
 
     place: Place
     thumbnail: bytes
     content_hash: str
     width: int
     height: int
+    made_from: str = ""
 
 
 @dataclass(slots=True)
@@ -343,7 +354,9 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Everything that lands in the store as one object. ``vector`` is float32[D], of unit length."""
+    """Everything that lands in the store as one object. ``vector`` is float32[D], of unit length. ``redone`` are the
+    parts that were made again, ``made_from`` of which picture.
+    """
 
     record: ImageRecord
     place: Place
@@ -355,6 +368,8 @@ class IndexedImage:
     height: int
     captioner: ModelIdentity
     embedder: ModelIdentity
+    redone: tuple[str, ...] = ()
+    made_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,10 +449,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An object of the store with all that it tells but its thumbnail.
+    """An object of the store with all that it tells; its ``thumbnail`` (JPEG) only where that was asked for.
 
     ``captured_at`` is the store's own time of capture, cut to microseconds; the source's exact string is the hit's.
-    ``record`` is None where the object does not tell where its image is.
+    ``record`` is None where the object does not tell where its image is. ``redone`` are the parts that were made again
+    last (``caption, embedding``), ``made_from`` is the picture that they were made of.
     """
 
     hit: Hit
@@ -448,11 +464,68 @@ class StoredImage:
     content_hash: str = ""
     caption_model_version: str = ""
     embedding_model_version: str = ""
+    redone: str = ""
+    made_from: str = ""
+    thumbnail: bytes = field(default=b"", repr=False)
+
+    @property
+    def captioner(self) -> ModelIdentity:
+        """Who made the caption."""
+        return ModelIdentity(self.hit.caption_model, self.caption_model_version, self.hit.prompt_version)
+
+    @property
+    def embedder(self) -> ModelIdentity:
+        """Who made the vector."""
+        return ModelIdentity(self.hit.embedding_model, self.embedding_model_version)
 
     @property
     def key(self) -> tuple[datetime, str]:
         """What objects are ordered by: the time of capture, and the id among those of one moment."""
         return self.captured_at, self.hit.result.id
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """An order to make ``parts`` (of ``PARTS``) of images that have landed again, by these models. ``prompt`` is the
+    captioner's, '' for its own.
+    """
+
+    parts: tuple[str, ...]
+    captioner: ModelIdentity
+    embedder: ModelIdentity
+    prompt: str = ""
+
+    def is_done(self, image: StoredImage, *, text: bool) -> bool:
+        """Whether the object is as this order would make it; ``text`` says that a caption has a share in its vector."""
+        if CAPTION in self.parts and not image.captioner.is_still(self.captioner):
+            return False
+        if EMBEDDING not in self.parts:
+            return True
+        holds_older_caption = text and image.redone == CAPTION
+        return image.embedder.is_still(self.embedder) and not holds_older_caption
+
+    def to_json(self) -> dict[str, Any]:
+        """The order as it stands in a dead letter and in JSON output."""
+        return {**asdict(self), "parts": list(self.parts)}
+
+    def to_text(self) -> str:
+        """The order as the ledger keeps it: the same text for the same order."""
+        return order_text(self.to_json())
+
+    @classmethod
+    def from_text(cls, text: str) -> Redo:
+        """The order of such a text. Raises ``PermanentError`` (``bad_record``)."""
+        try:
+            told = json.loads(text)
+            models = [ModelIdentity(**told[name]) for name in ("captioner", "embedder")]
+            return cls(tuple(told["parts"]), models[0], models[1], told["prompt"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise PermanentError(f"what is to be made again cannot be read ({error!r})", cause="bad_record") from None
+
+
+def order_text(order: dict[str, Any]) -> str:
+    """An order's JSON object as text."""
+    return json.dumps(order, separators=(",", ":"), sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ def list_letters(cause: str | None, since: datetime | None, limit: int, as_json:
         print_json({"count": count, "letters": [asdict(letter) for letter in letters]})
         return
     for letter in letters:
-        line = f"{letter.task_id}  {_shown(letter.when)}  {letter.cause:<18} {letter.attempts}x  {letter.error}"
+        again = "  [made again; the older object is still there]" if letter.redo else ""
+        line = f"{letter.task_id}  {_shown(letter.when)}  {letter.cause:<18} {letter.attempts}x  {letter.error}{again}"
         click.echo(plain(line))
     click.echo(f"{len(letters)} of {count} dead letters")
 
@@ -123,9 +124,10 @@ def replay(task_ids: tuple[str, ...], cause: str | None, everything: bool, as_js
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def discard(task_ids: tuple[str, ...], cause: str | None, everything: bool, yes: bool, as_json: bool) -> int:
-    """Throw dead letters away; their images stay counted as dead and are not taken again.
+    """Throw dead letters away; their images stay counted as dead, and are not taken again.
 
-    What is thrown away stays in the data folder's archive for some months.
+    One that died when it was made again counts as landed, as before. What is thrown away stays in
+    the data folder's archive for some months.
     """
     _check_choice(task_ids, cause, everything)
     if not yes and not sys.stdin.isatty():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from inference.choice import open_captioner as open_captioner
     from inference.choice import open_embedder as open_embedder
     from inference.choice import read_originals as read_originals
+    from inference.choice import reads_original as reads_original
     from inference.colbert import ColbertEncoder as ColbertEncoder
     from inference.connection import ModelObserver as ModelObserver
     from inference.connection import TritonConnection as TritonConnection
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from inference.model import qwen2_5_run_model as qwen2_5_run_model
     from inference.model_config import required_models as required_models
     from inference.reranker import Reranker as Reranker
+    from inference.served import answering as answering
 
 _HOMES = {
     "ColbertEncoder": "colbert",
@@ -37,6 +39,7 @@ _HOMES = {
     "ModelObserver": "connection",
     "Reranker": "reranker",
     "TritonConnection": "connection",
+    "answering": "served",
     "canary": "health",
     "contract_state": "health",
     "florence2_gen_caption": "model",
@@ -52,6 +55,7 @@ _HOMES = {
     "quick_again": "health",
     "qwen2_5_run_model": "model",
     "read_originals": "choice",
+    "reads_original": "choice",
     "required_models": "model_config",
 }
 

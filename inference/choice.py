@@ -6,12 +6,12 @@ connection checks at its first call.
 
 from __future__ import annotations
 
-from errors import ConfigurationError
+from errors import ConfigurationError, UsageError
 from inference.clip import ClipEmbedder
 from inference.connection import TritonConnection
 from inference.florence import FlorenceCaptioner
 from inference.light import LightCaptioner, LightEmbedder
-from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLMS
+from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLM_PROMPT, VLMS
 from inference.vlm import VlmCaptioner
 from settings import Triton
 
@@ -19,10 +19,11 @@ AnyCaptioner = VlmCaptioner | FlorenceCaptioner | LightCaptioner
 AnyEmbedder = ClipEmbedder | LightEmbedder
 
 
-def open_captioner(section: Triton, connection: TritonConnection) -> AnyCaptioner:
-    """The captioner that ``WEAVLOADER_CAPTIONER`` names.
+def open_captioner(section: Triton, connection: TritonConnection, prompt: str = "") -> AnyCaptioner:
+    """The captioner that ``WEAVLOADER_CAPTIONER`` names, with its own prompt or with this one.
 
-    Raises ``ConfigurationError`` for a field model that does not caption.
+    Raises ``ConfigurationError`` for a field model that does not caption, and ``UsageError`` for a prompt where it
+    takes none.
     """
     name = section.captioner
     if name in NOT_CAPTIONERS:
@@ -30,8 +31,10 @@ def open_captioner(section: Triton, connection: TritonConnection) -> AnyCaptione
             f"WEAVLOADER_CAPTIONER is {name!r}, which does not caption: use light_captioner, gemma3, qwen2_5_vl or"
             " florence2base."
         )
+    if prompt and name not in VLMS:
+        raise UsageError(f"the model {name} takes no prompt, as {' and '.join(sorted(VLMS))} do: leave it out")
     if name in VLMS:
-        return VlmCaptioner(name, connection)
+        return VlmCaptioner(name, connection, prompt or VLM_PROMPT)
     if name == "florence2base":
         return FlorenceCaptioner(connection)
     return LightCaptioner(name, connection)
@@ -53,4 +56,9 @@ def open_embedder(section: Triton, connection: TritonConnection) -> AnyEmbedder:
 
 def read_originals(captioner: AnyCaptioner, embedder: AnyEmbedder) -> bool:
     """Whether one of them reads an original's pixels, and not only the JPEG that is made of it."""
-    return not (isinstance(captioner, LightCaptioner) and isinstance(embedder, LightEmbedder))
+    return reads_original(captioner) or reads_original(embedder)
+
+
+def reads_original(model: AnyCaptioner | AnyEmbedder) -> bool:
+    """Whether the model does."""
+    return not isinstance(model, LightCaptioner | LightEmbedder)

@@ -199,6 +199,10 @@ class TritonConnection:
         """
         await self._check(self._open(), model, contract)
 
+    async def load(self, model: str) -> bool:
+        """Have the server load a model of its repository; whether it is loaded now."""
+        return await self._loads(self._open(), model)
+
     async def close(self) -> None:
         """Close the channel, once no model is being loaded again; a later call opens it anew."""
         client, self._client = self._client, None

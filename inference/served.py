@@ -6,13 +6,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from inference.border import ModelAbsent
 from inference.calibration import endless
+from inference.choice import AnyCaptioner, AnyEmbedder
 from inference.connection import TritonConnection
-from records import Picture
+from records import ModelIdentity, Picture
 
 #: Asks a model for one picture, as the pipeline does.
 Ask = Callable[[Picture], Awaitable[object]]
@@ -182,3 +184,23 @@ def _between(before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int
         old_count, old_spent = before.get(size, (0, 0))
         if count > old_count:
             yield BatchTime(size, count - old_count, (spent - old_spent) / (count - old_count) / 1e6)
+
+
+async def answering(connection: TritonConnection, model: AnyCaptioner | AnyEmbedder) -> ModelIdentity:
+    """Who answers when the model is asked now, with the version that the server takes; what is not loaded is loaded.
+
+    Raises ``ModelAbsent`` where the server has no such model, ``WrongModel`` where it does not speak the contract, and
+    what the adapter raises.
+    """
+    identity = model.identity
+    index = (await connection.told("get_model_repository_index")).models
+    if identity.name not in {one.name for one in index}:
+        there = ", ".join(sorted({one.name for one in index})) or "none"
+        raise ModelAbsent(
+            identity.name, f"Triton at {connection.address} has no model {identity.name!r}: it has {there}"
+        )
+    if not any(one.name == identity.name and one.state == "READY" for one in index):
+        await connection.load(identity.name)
+    await connection.check(identity.name, model.contract)
+    versions = (await connection.told("get_model_metadata", identity.name)).versions
+    return replace(identity, version=max(versions, key=lambda version: (len(version), version), default=""))

@@ -148,9 +148,12 @@ class DeepAudit:
             standings = self._ledger.standings([found.id for found in objects])
             landed: list[str] = []
             for found in objects:
-                state = standings[found.id].state if found.id in standings else None
+                standing = standings.get(found.id)
+                state = standing.state if standing else None
                 if state == "landed":
                     landed.append(found.id)
+                elif standing and standing.redo:
+                    continue  # it died when it was made again: its object is the one before that
                 elif state in ("dead", "skipped") or (state is None and found.landed_at > remembered):
                     self.findings.unknown_to_ledger.append(found.id)
             for ids in (await self._store.sharing([found.link for found in objects])).values():

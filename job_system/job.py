@@ -13,13 +13,17 @@ from records import Outputs
 
 @dataclass(eq=False)
 class Job:
-    """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``."""
+    """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``.
+
+    One that is made again does not ``ask_source`` for the original while that refuses the login.
+    """
 
     lease: Lease
     task_id: str
     outputs: Outputs = field(default_factory=Outputs)
     future: Future[None] | None = None
     ended: str = ""
+    ask_source: bool = True
     stages: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -32,6 +36,7 @@ class Job:
             "task_id": self.task_id,
             "attempt": self.lease.attempt,
             "took": took,
+            **({"redo": True} if self.lease.redo else {}),
             **dict(self.stages),
         }
 

@@ -6,17 +6,36 @@ Their modules are imported here only when a process first works on an image, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from errors import PartUnavailable, TransientError
 from job_system.known_sources import KnownSources
 from metrics import recorder
 from processing import Captioner, Embedder, Fetcher, PlaceFinder, Ports, Preparer, Store
-from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
+from records import (
+    CAPTION,
+    EMBEDDING,
+    Caption,
+    ImageRecord,
+    IndexedImage,
+    ModelIdentity,
+    Picture,
+    Place,
+    Redo,
+    StoredImage,
+    Vector,
+)
 from settings import Settings
+
+if TYPE_CHECKING:
+    from inference import TritonConnection
+
+#: The cause where a model answers nobody in time.
+MODEL_SLOW = "model_slow"
 
 
 @dataclass(frozen=True)
@@ -46,34 +65,57 @@ class _Stages:
         with recorder.stage("land"):
             await self.store.land(image)
 
+    async def whole(self, id: str) -> StoredImage | None:
+        with recorder.stage("recall"):
+            return await self.store.whole(id)
+
+
+@contextmanager
+def _only_ordered() -> Iterator[None]:
+    """Where a model that only an order names is absent, wrong or slow, that is no outage for all images: it costs the
+    one that asked for it an attempt.
+    """
+    from inference.border import ModelAbsent, WrongModel
+
+    try:
+        yield
+    except (ModelAbsent, WrongModel) as error:
+        raise TransientError(str(error), cause="model_error") from None
+    except PartUnavailable as error:
+        if error.cause != MODEL_SLOW:
+            raise
+        raise TransientError(str(error), cause="model_timeout") from None
+
 
 @dataclass(frozen=True)
 class _CaptionStage:
     captioner: Captioner
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def identity(self) -> ModelIdentity:
         return self.captioner.identity
 
     async def caption(self, picture: Picture) -> Caption:
-        with recorder.stage("caption"):
+        with recorder.stage("caption"), self.guard():
             return await self.captioner.caption(picture)
 
 
 @dataclass(frozen=True)
 class _EmbedStage:
     embedder: Embedder
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def identity(self) -> ModelIdentity:
         return self.embedder.identity
 
     async def embed_image(self, picture: Picture) -> Vector:
-        with recorder.stage("embed_image"):
+        with recorder.stage("embed_image"), self.guard():
             return await self.embedder.embed_image(picture)
 
     async def embed_text(self, text: str) -> Vector:
-        with recorder.stage("embed_text"):
+        with recorder.stage("embed_text"), self.guard():
             return await self.embedder.embed_text(text)
 
     def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
@@ -94,20 +136,58 @@ def timed(ports: Ports) -> Ports:
     )
 
 
+@dataclass(frozen=True)
+class _KeepingOriginals:
+    """Prepares pictures for models that see the original's pixels."""
+
+    preparer: Preparer
+
+    async def prepare(self, data: bytes) -> Picture:
+        return replace(await self.preparer.prepare(data), data=data)
+
+
+def _chosen(settings: Settings, connection: TritonConnection, order: Redo, ports: Ports) -> tuple[Ports, bool]:
+    """See ``Choose``. Configured models are asked as for any other image."""
+    from inference import open_captioner, open_embedder, reads_original
+
+    models = {"captioner": order.captioner.name, "embedder": order.embedder.name}
+    asked = settings.triton.model_copy(update=models)
+    captioner, embedder = open_captioner(asked, connection, order.prompt), open_embedder(asked, connection)
+    read = ((CAPTION, captioner), (EMBEDDING, embedder))
+    reading = [part for part, model in read if part in order.parts and reads_original(model)]
+    other = asked.captioner != settings.triton.captioner
+    if other or order.prompt:
+        ports = replace(ports, captioner=_CaptionStage(captioner, _only_ordered if other else nullcontext))
+    if asked.embedder != settings.triton.embedder:
+        ports = replace(ports, embedder=_EmbedStage(embedder, _only_ordered))
+    if reading:
+        ports = replace(ports, preparer=_KeepingOriginals(ports.preparer))
+    return ports, order.parts == (EMBEDDING,) and not reading
+
+
 def _decoded(status: str, seconds: float) -> None:
     recorder.stage_observed("decode", status, seconds)
 
 
 QuickAgain = Callable[[], Awaitable[bool]]
+#: Of some ports, those that an order is carried out with, and whether a thumbnail shows its models all they would see.
+Choose = Callable[[Redo, Ports], tuple[Ports, bool]]
 
 
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
-    def __init__(self, ports: Ports, stack: AsyncExitStack, quick_again: QuickAgain | None = None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        stack: AsyncExitStack,
+        quick_again: QuickAgain | None = None,
+        chosen: Choose = lambda _order, ports: (ports, False),
+    ) -> None:
         self.ports = ports
         self._stack = stack
         self._quick_again = quick_again
+        self.chosen = chosen
         self._asking: asyncio.Task[bool] | None = None
 
     @classmethod
@@ -154,7 +234,8 @@ class OpenPorts:
                 store=store,
                 text_share=settings.triton.text_share,
             )
-            return cls(timed(ports), stack.pop_all(), partial(quick_again, connection, captioner, embedder))
+            asked = partial(quick_again, connection, captioner, embedder)
+            return cls(timed(ports), stack.pop_all(), asked, partial(_chosen, settings, connection))
         raise AssertionError("an exit stack swallows nothing")
 
     async def quick_again(self) -> bool:

@@ -7,12 +7,14 @@ lease. All of it opens when the first job needs it, after a fork, and closes wit
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import uvloop
@@ -33,11 +35,11 @@ from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
 from job_system.policy import Bury, Leave, PoisonError, Wait, is_poison, judge
-from job_system.ports import OpenPorts
+from job_system.ports import MODEL_SLOW, OpenPorts
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
-from processing import process_image
-from records import DeadLetter, ImageRecord
+from processing import Again, process_image, redo_image
+from records import DeadLetter, ImageRecord, Redo
 from settings import Settings
 
 log = logs.get(__name__)
@@ -48,9 +50,6 @@ CLOSE_SECONDS = 5.0
 HELD_SECONDS = 0.5
 #: After these the models are asked again: what they made may itself be at fault.
 DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
-
-#: The cause where a model answers nobody in time.
-MODEL_SLOW = "model_slow"
 
 T = TypeVar("T")
 
@@ -137,10 +136,13 @@ class Runtime:
                 self._jobs.discard(job)
 
     def _run_in_turn(self, job: Job, record: ImageRecord) -> str:
-        """Run the job; while its source is paused it waits."""
+        """Run the job; while its source is paused it waits, unless its object has a thumbnail to be made again of."""
         # with outputs kept nothing is fetched: such an image could not show that the login is good
         may_wait = job.lease.paused and not job.lease.kept
         if may_wait and (seconds := self.pauses.wait_seconds(record.source)):
+            if job.lease.redo:
+                job.ask_source = False
+                return self._run(job, record)
             until, reason = time.time() + seconds, LoginRefused.default_cause
             self._settle(lambda: self.ledger.wait(job.lease, until, spend_attempt=False, reason=reason))
             log.info("image waits", cause=reason, retry_in=round(seconds, 1), **job.told)
@@ -174,6 +176,9 @@ class Runtime:
         self.outages.succeeded(needed)
         if not self._settle(lambda: self.ledger.land(job.lease)):
             return self._lost(job)
+        if job.lease.redo:
+            sight = job.outputs.sight
+            recorder.image_redone("landed", sight.made_from if sight else "")
         log.info("image landed", **job.told)
         return "landed"
 
@@ -220,8 +225,12 @@ class Runtime:
                 raise Retry(reason, exc=error, when=seconds) from None
             case Bury(cause, kind):
                 letter = _letter(record.id, record.to_message(), error, cause, kind, lease.attempt)
+                if lease.redo:
+                    letter = replace(letter, redo=json.loads(lease.redo))
                 if not self._settle(lambda: self.ledger.bury(lease, letter)):
                     return self._lost(job)
+                if lease.redo:
+                    recorder.image_redone("dead", "")
                 log.error("image is a dead letter", cause=cause, error=str(error), **job.told)
                 raise error
         raise AssertionError("every verdict is handled")
@@ -249,7 +258,7 @@ class Runtime:
             async with asyncio.timeout(self.settings.jobs.timeout):
                 ports = await self._opened()
                 with recorder.timing(job.stages):
-                    await process_image(record, self.pauses.watching(ports.ports), job.outputs)
+                    await self._bring(record, job, ports)
         except PartUnavailable as error:
             if error.cause != MODEL_SLOW:
                 raise
@@ -265,6 +274,17 @@ class Runtime:
                 f"the image took longer than WEAVLOADER_JOB_TIMEOUT ({self.settings.jobs.timeout:g} s)",
                 cause="job_timeout",
             ) from None
+
+    async def _bring(self, record: ImageRecord, job: Job, ports: OpenPorts) -> None:
+        """Land the image, or what is made again of one that had landed."""
+        lease, watched = job.lease, self.pauses.watching(ports.ports)
+        if not lease.redo:
+            await process_image(record, watched, job.outputs)
+            return
+        order = Redo.from_text(lease.redo)
+        chosen, thumbnail_first = ports.chosen(order, watched)
+        last = lease.attempt > len(self.settings.jobs.retry_delays)
+        await redo_image(record, Again(order, thumbnail_first, job.ask_source, last), chosen, job.outputs)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on the shared loop and wait for it.

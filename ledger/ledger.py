@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
+from errors import WeavloaderError
 from ledger import calibration, health, letters, traces
 from ledger.adoptions import Adoptions
 from ledger.connection import PREFIX, Connection
@@ -34,11 +35,22 @@ from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
-from records import AuditCounts, Calibration, DeadLetter, ImageRecord, SkippedRecord, format_timestamp, parse_timestamp
+from records import (
+    AuditCounts,
+    Calibration,
+    DeadLetter,
+    ImageRecord,
+    Redo,
+    SkippedRecord,
+    format_timestamp,
+    parse_timestamp,
+)
 from settings import Jobs
 
 # Most images of one script call: the server does nothing else meanwhile (some 5 ms).
 _BATCH = 500
+#: Orders to make images again that are kept at once: each is the same text for any number of images.
+MOST_ORDERS = 100
 
 
 class Ledger:
@@ -120,8 +132,8 @@ class Ledger:
         answer = self._connection.run_together("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, kept, paused = answer
-        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused))
+        token, attempt, kept, paused, redo = answer
+        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused), redo=redo)
 
     def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
         """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works
@@ -132,8 +144,9 @@ class Ledger:
         answer = self._connection.run("suspect", self._jobs.lease, secrets.token_hex(8))
         if not answer:
             return None
-        image, record, token, attempt, deaths, alone, kept = answer
-        return unpack(image, record), Lease(image, token, attempt, deaths, bool(kept), alone, paused=True)
+        image, record, token, attempt, deaths, alone, kept, redo = answer
+        lease = Lease(image, token, attempt, deaths, bool(kept), alone, paused=True, redo=redo)
+        return unpack(image, record), lease
 
     def is_alone(self, lease: Lease) -> bool:
         """Whether the image is the only one in work anywhere. If so, its holder's death will count as one alone.
@@ -211,6 +224,24 @@ class Ledger:
             batch = records[start : start + _BATCH]
             opened += [batch[at] for at in self._connection.run("reopen", *pairs(batch))]
         return opened
+
+    def redo(self, order: Redo, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+        """Queue images that have landed to be made again as the order says; those, in order, to be published by the
+        caller. What is on its way, dead or skipped stays as it is; one that the ledger has forgotten counts as new.
+
+        Raises ``WeavloaderError`` while images of ``MOST_ORDERS`` other orders are on their way.
+        """
+        queued: list[ImageRecord] = []
+        for start in range(0, len(records), _BATCH):
+            batch = records[start : start + _BATCH]
+            places = self._connection.run("redo", order.to_text(), MOST_ORDERS, *pairs(batch))
+            if places == [-1]:
+                raise WeavloaderError(
+                    f"images of {MOST_ORDERS} other models and prompts are on their way to be made again: wait until"
+                    " those of one of them have landed (`python main.py status`)"
+                )
+            queued += [batch[at] for at in places]
+        return queued
 
     def forget_finished(self, older_than_days: float) -> Iterator[list[FinishedImage]]:
         """Forget the traces of finished images older than this, step by step; each step's images, before they go.
@@ -310,7 +341,7 @@ class Ledger:
         return health.figures(self._connection)
 
 
-_FIELDS = ("state", "attempts", "deaths", "reason", "record")
+_FIELDS = ("state", "attempts", "deaths", "reason", "record", "redo")
 
 
 def _cursor_key(source: str) -> str:
@@ -320,10 +351,11 @@ def _cursor_key(source: str) -> str:
 
 
 def _standing(image: str, fields: Sequence[str | None], trace: str | None) -> Standing | None:
-    state, attempts, deaths, reason, record = fields
+    state, attempts, deaths, reason, record, redo = fields
     if state is not None:
         kept = None if record is None else unpack(image, record)
-        return Standing(state, int(attempts or 0), int(deaths or 0), reason or "", kept)  # type: ignore[arg-type]
+        counts = int(attempts or 0), int(deaths or 0)
+        return Standing(state, *counts, reason or "", kept, redo is not None)  # type: ignore[arg-type]
     if trace is not None:
-        return Standing(TRACE_STATES[trace[0]])
+        return Standing(TRACE_STATES[trace[0]], redo=trace[0] == "r")
     return None

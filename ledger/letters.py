@@ -10,9 +10,9 @@ from dataclasses import asdict, fields
 
 from errors import PermanentError
 from ledger.connection import PREFIX, Connection
-from ledger.images import pairs
+from ledger.images import pack
 from ledger.values import LetterStats, first_score
-from records import DeadLetter, ImageRecord
+from records import DeadLetter, ImageRecord, order_text
 from settings import Jobs
 
 _BATCH = 500
@@ -30,7 +30,10 @@ _DAY = 86_400
 
 def arguments(letter: DeadLetter, jobs: Jobs) -> tuple[str | int | float, ...]:
     """What the scripts take of a letter: JSON, cause, kind, time, and the seconds for which it is kept."""
-    text = json.dumps(asdict(letter), separators=(",", ":"))
+    told = asdict(letter)
+    if letter.redo is None:
+        del told["redo"]
+    text = json.dumps(told, separators=(",", ":"))
     return text, letter.cause, letter.kind, letter.when, max(1, math.ceil(jobs.dead_letter_days * _DAY))
 
 
@@ -120,7 +123,8 @@ class Letters:
         ids = list(dict.fromkeys(task_ids))
         queued: list[ImageRecord] = []
         for start in range(0, len(ids), _BATCH):
-            records = []
+            records: list[ImageRecord] = []
+            words: list[str] = []
             for letter in self.read(ids[start : start + _BATCH]):
                 try:
                     record = ImageRecord.from_message(letter.record)
@@ -128,12 +132,15 @@ class Letters:
                     continue
                 if record.id == letter.task_id:
                     records.append(record)
+                    words += [record.id, pack(record), order_text(letter.redo) if letter.redo else ""]
             if records:
-                queued += [records[at] for at in self._connection.run("replay", *pairs(records))]
+                queued += [records[at] for at in self._connection.run("replay", *words)]
         return queued
 
     def discard(self, task_ids: Iterable[str]) -> int:
-        """Throw letters away; how many there were. Their images stay counted as dead, and are not taken again."""
+        """Throw letters away; how many there were. Their images stay counted as dead, and are not taken again; those
+        that died when they were made again count as landed, as before.
+        """
         return len(self.discard_known(task_ids))
 
     def discard_known(self, task_ids: Iterable[str]) -> Sequence[str]:

@@ -67,7 +67,7 @@ def _pack(outputs: Outputs) -> tuple[bytes, ...]:
     sight, caption = outputs.sight, outputs.caption
     where = (sight.place.latitude, sight.place.longitude, sight.place.project, sight.place.address) if sight else ()
     return (
-        _line((where, sight.content_hash, sight.width, sight.height), sight.thumbnail) if sight else b"",
+        _line((where, *_seen(sight)), sight.thumbnail) if sight else b"",
         _line((_by(caption), caption.value.text, caption.value.keywords)) if caption else b"",
         _vector_line(outputs.image_vector),
         _vector_line(outputs.text_vector),
@@ -80,12 +80,18 @@ def _unpack(fields: list[bytes]) -> Outputs:
     image_vector, text_vector = (_vector(by, body) for by, body in vectors)
     outputs = Outputs(image_vector=image_vector, text_vector=text_vector)
     if sight is not None:
-        where, content_hash, width, height = sight
-        outputs.sight = Sight(Place(*where), jpeg, content_hash, width, height)
+        where, content_hash, width, height, *made_from = sight
+        outputs.sight = Sight(Place(*where), jpeg, content_hash, width, height, *made_from)
     if caption is not None:
         by, text, keywords = caption
         outputs.caption = Made(Caption(text, tuple(keywords)), ModelIdentity(*by))
     return outputs
+
+
+def _seen(sight: Sight) -> tuple[str | int, ...]:
+    """Content and size, and what it was made from where it is made again."""
+    told = (sight.content_hash, sight.width, sight.height)
+    return (*told, sight.made_from) if sight.made_from else told
 
 
 def _by(made: Made[Any]) -> tuple[str, str, str]:

@@ -13,8 +13,9 @@ from ledger.connection import PREFIX, Connection
 from ledger.values import FinishedImage, State
 
 BUCKETS = 65_536
-TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "x": "dead"}
-_FORGETTABLE = "lsx"  # 'd' has its letter still
+#: What a trace's letter says; 'r' is one that had landed and died when it was made again.
+TRACE_STATES: dict[str, State] = {"l": "landed", "s": "skipped", "d": "dead", "r": "dead", "x": "dead"}
+_FORGETTABLE = "lsx"  # 'd' and 'r' have their letters still
 #: How many of the images that landed last are remembered in order.
 MOST_RECENT = 200
 _STEP = 64

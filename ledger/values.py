@@ -22,7 +22,8 @@ class Lease:
     ``token`` grows with every lease of the ledger's, so that a late owner is told from a newer one. ``attempt`` is 1
     for the first try; ``deaths`` counts the deaths of workers and models that had this image in hand, ``alone`` those
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
-    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused.
+    says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused; ``redo``
+    is the order's text (``Redo.to_text``) where the image had landed and is made again.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Lease:
     kept: bool = False
     alone: int = 0
     paused: bool = False
+    redo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Refusal:
 class Standing:
     """Where one image is. ``record`` is None for a finished image, of which only a trace is kept.
 
-    One that waits for the reason ``suspect`` waits apart: no message carries it.
+    One that waits for the reason ``suspect`` waits apart: no message carries it. ``redo`` says that it had landed and
+    is, or was when it died, being made again: the store has its older object.
     """
 
     state: State
@@ -55,6 +58,7 @@ class Standing:
     deaths: int = 0
     reason: str = ""
     record: ImageRecord | None = None
+    redo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,13 @@ IMAGES_RECEIVED = _counter(
     "sage_images_received_total", "images", "New images that sources gave", "node_id", "job", "task", "camera"
 )
 IMAGES_SKIPPED = _counter("images_skipped_total", "images", "Images left out, by reason", "reason")
+IMAGES_REDONE = _counter(
+    "images_redone_total",
+    "images",
+    "Landed images that were made again: landed, or dead with the older object kept; of an original or a thumbnail",
+    "outcome",
+    "made_from",
+)
 STREAM_HEALTH = _gauge(
     "sage_stream_health", "boolean", "1 when the last poll of all sources succeeded, else 0", mode="livemostrecent"
 )

@@ -135,6 +135,13 @@ def image_skipped(record: SkippedRecord | None, reason: str = "") -> None:
     _of(catalog.IMAGES_SKIPPED, record.reason if record else reason).inc()
 
 
+def image_redone(outcome: str, made_from: str) -> None:
+    """A landed image was made again: ``landed``, of its ``original`` or ``thumbnail`` ('' where nothing was left to
+    do), or ``dead``.
+    """
+    _of(catalog.IMAGES_REDONE, outcome, made_from or "none").inc()
+
+
 def stream_health(ok: bool) -> None:
     """How the last poll of the sources went."""
     _of(catalog.STREAM_HEALTH).set(1 if ok else 0)
@@ -180,7 +187,7 @@ def store_observed(operation: str, status: str, seconds: float) -> None:
 
 class stage:  # noqa: N801 - used like a function; as a generator it would cost three times as much
     """Time one stage of an image: ``fetch``, ``locate``, ``prepare`` (the wait for a thread, and in it ``decode``),
-    ``caption``, ``embed_image``, ``embed_text``, ``land``.
+    ``caption``, ``embed_image``, ``embed_text``, ``land``, and ``recall`` where it has an object already.
     """
 
     __slots__ = ("_began", "_name")

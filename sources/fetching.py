@@ -16,7 +16,7 @@ from aiohttp.helpers import is_ip_address
 from yarl import URL
 
 import settings
-from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
+from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, SourceAway, TransientError
 from records import OWN, ImageRecord, SourceAddress, own_digest
 from sources import transport
 from sources.budget import Budget, HeldBytes, Room
@@ -199,9 +199,8 @@ class ImageFetcher:
             origin = Origin.of(address.storage_url)
             url = url.with_scheme(origin.scheme).with_host(origin.host).with_port(origin.port)
         elif address is None and record.source != SAGE and not self._is_allowed(Origin.of(url)):
-            raise TransientError(
-                f"source {record.source} is not running, so {shown(url)} cannot be fetched: start it again",
-                cause="fetch_failed",
+            raise SourceAway(
+                f"source {record.source} is not running, so {shown(url)} cannot be fetched: start it again"
             )
         self._check(url, "image comes from")
         return url

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +12,7 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from records import Hit, SearchFilters, SearchResult, Vector
 from store.narrowing import passes, server_filter
-from store.objects import RETURNED, SHOWN, hit, is_uuid, result
+from store.objects import RETURNED, SHOWN, hit, is_uuid, result, thumbnail_of
 from store.reading import MOST_RESULTS, Collection, Reading, floats
 from store.schema import SEARCHED, VECTOR
 
@@ -133,10 +131,7 @@ class Finding(Reading):
         found = await self._object(id, ["image", "vsn", "node"])
         if found is None:
             return None
-        try:
-            jpeg = base64.b64decode(str(found.get("image") or ""), validate=True)
-        except binascii.Error:
-            return None
+        jpeg = thumbnail_of(found)
         return (jpeg, str(found.get("vsn") or ""), str(found.get("node") or "")) if jpeg else None
 
     async def _object(self, id: str, properties: Sequence[str]) -> Mapping[str, Any] | None:

@@ -45,6 +45,9 @@ SHOWN = [
 _EXPORTED = ("captured_at", "host", "zone", "content_hash", "caption_model_version", "embedding_model_version")
 EXPORTED = [*RETURNED, *SHOWN, *_EXPORTED]
 
+# What an image that was made again tells beside that, in a collection that is new enough (``schema.REDO_VERSION``).
+REDONE = ["redone", "made_from"]
+
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 # What the record of an image is rebuilt from.
@@ -84,6 +87,7 @@ def properties(image: IndexedImage) -> dict[str, Any]:
         "height": image.height,
         **_where(image.place),
         **_who(image.captioner, image.embedder),
+        **({"redone": ", ".join(image.redone), "made_from": image.made_from} if image.redone else {}),
     }
     return {name: _text(value) if isinstance(value, str) else value for name, value in told.items()}
 
@@ -204,13 +208,22 @@ def hit(
 def stored_image(id: str, properties: Mapping[str, Any], vector: Any = None) -> StoredImage:
     """All that an export says of one object. An object that lacks a property gives an empty value."""
     captured_at = properties.get("captured_at")
-    texts = {name: str(properties.get(name) or "") for name in _EXPORTED if name != "captured_at"}
+    texts = {name: str(properties.get(name) or "") for name in (*_EXPORTED, *REDONE) if name != "captured_at"}
     return StoredImage(
         hit=hit(id, properties, 1.0, vector=vector),
         captured_at=captured_at if isinstance(captured_at, datetime) else _EPOCH,
         record=record_of(id, properties),
+        thumbnail=thumbnail_of(properties),
         **texts,
     )
+
+
+def thumbnail_of(properties: Mapping[str, Any]) -> bytes:
+    """The thumbnail (JPEG) of an object that was read with it; empty where there is none."""
+    try:
+        return base64.b64decode(str(properties.get("image") or ""), validate=True)
+    except ValueError:
+        return b""
 
 
 def record_of(id: str, properties: Mapping[str, Any]) -> ImageRecord | None:

@@ -17,8 +17,8 @@ from errors import PartUnavailable, WeavloaderError
 from records import ImageRecord, SearchFilters, StoredImage, Vector
 from store import border
 from store.narrowing import passes, server_filter
-from store.objects import EXPORTED, RECORDED, is_uuid, record_of, stored_image
-from store.schema import VECTOR
+from store.objects import EXPORTED, RECORDED, REDONE, is_uuid, record_of, stored_image
+from store.schema import REDO_VERSION, VECTOR
 
 T = TypeVar("T")
 Collection = CollectionAsync[Any, Any]
@@ -48,6 +48,9 @@ class Reading(ABC):
 
     Where there is no collection, nothing is found. Memory stays within a page, whatever the store holds.
     """
+
+    #: The version of the collection that was read last.
+    _version = 0
 
     @abstractmethod
     async def _read(self, operation: str, ask: Callable[[Collection], Awaitable[T]]) -> T | None:
@@ -90,7 +93,7 @@ class Reading(ABC):
             found = [stored_image(str(item.uuid), item.properties, item.vector.get(VECTOR)) for item in allowed]
             return sorted((one for one in found if after is None or one.key > after), key=lambda one: one.key)
 
-        async for moment, page in self._slices(begin, until, size, partial(_images, narrowed, vectors)):
+        async for moment, page in self._slices(begin, until, size, partial(_images, narrowed, vectors, self._exported)):
             if page is not None:
                 if some := chosen(page):
                     yield some
@@ -102,7 +105,7 @@ class Reading(ABC):
                     " lists: narrow what is asked for to a node or a camera"
                 )
             for ids in _cut(sorted(item.id for item in crowd), size):
-                answer = await self._read("list", partial(_by_ids, ids, vectors, EXPORTED))
+                answer = await self._told(ids, vectors)
                 if answer is None:
                     raise _gone()
                 if some := chosen(answer.objects):
@@ -193,10 +196,30 @@ class Reading(ABC):
         """All that is told of each of the ids that has an object, without vectors."""
         found: dict[str, StoredImage] = {}
         for some in _cut(ids, _PAGE):
-            answer = await self._read("list", partial(_by_ids, some, False, EXPORTED))
+            answer = await self._told(some, False)
             for item in answer.objects if answer else ():
                 found[str(item.uuid)] = stored_image(str(item.uuid), item.properties)
         return found
+
+    async def whole(self, id: str) -> StoredImage | None:
+        """All that is told of an image, with its vector and its thumbnail; None where there is no object."""
+        if not is_uuid(id):
+            return None
+        found = await self._read(
+            "get",
+            lambda there: there.query.fetch_object_by_id(
+                id, include_vector=[VECTOR], return_properties=[*self._exported(), "image"]
+            ),
+        )
+        return stored_image(str(found.uuid), found.properties, found.vector.get(VECTOR)) if found else None
+
+    async def _told(self, ids: Sequence[str], vectors: bool) -> Any:
+        """The objects of these ids with all that an export tells of them."""
+        return await self._read("list", lambda there: _by_ids(ids, vectors, self._exported(), there))
+
+    def _exported(self) -> list[str]:
+        """What is asked for of an object. An older collection has not all of it: the next landing migrates it."""
+        return [*EXPORTED, *REDONE] if self._version >= REDO_VERSION else EXPORTED
 
     async def sharing(self, links: Sequence[str]) -> dict[str, list[str]]:
         """The ids of the objects with a link, of those links that several objects have, wherever they were captured."""
@@ -237,13 +260,19 @@ async def _slice(
 
 
 async def _images(
-    narrowed: Any, vectors: bool, begin: datetime, end: datetime, limit: int, collection: Collection
+    narrowed: Any,
+    vectors: bool,
+    exported: Callable[[], list[str]],
+    begin: datetime,
+    end: datetime,
+    limit: int,
+    collection: Collection,
 ) -> list[Any]:
     answer = await collection.query.fetch_objects(
         filters=_within(begin, end, narrowed),
         limit=limit,
         include_vector=[VECTOR] if vectors else False,
-        return_properties=EXPORTED,
+        return_properties=exported(),
     )
     return list(answer.objects)
 

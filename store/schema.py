@@ -89,7 +89,16 @@ MIGRATIONS = (
             Property(name="height", data_type=DataType.INT, index_filterable=True),
         ),
     ),
+    Migration(
+        3,
+        "of an image that was made again: which parts of it, and from which picture",
+        tuple(map(_word, ("redone", "made_from"))),
+    ),
 )
+
+
+# The first version that knows what was made again.
+REDO_VERSION = 3
 
 
 def description(version: int) -> str:
@@ -130,25 +139,20 @@ async def ensure(
     raise PartUnavailable("weaviate", f"The collection {name} at {address} keeps changing while it is verified")
 
 
-async def exists(
-    client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
-) -> bool:
-    """Whether the collection is there, be it of an older version. It changes nothing, and raises as ``ensure`` does."""
-    return await _found(client, name, address, migrations) is not None
-
-
 async def described(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> str:
-    """The server's version and the collection's schema, in words; as ``exists`` otherwise."""
+    """The server's version and the collection's schema, in words; as ``found_version`` otherwise."""
     server = f"version {(await client.get_meta()).get('version', 'unknown')}"
-    version, newest = await _found(client, name, address, migrations), migrations[-1].version
+    version, newest = await found_version(client, name, address, migrations), migrations[-1].version
     if version is None:
         return f"{server}, no collection {name} yet: the first landing makes it"
     older = "" if version == newest else f" of {newest}: the next landing migrates it"
     return f"{server}, collection {name} of schema {version}{older}"
 
 
-async def _found(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> int | None:
-    """The version of the collection that is there, None where none is."""
+async def found_version(
+    client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]
+) -> int | None:
+    """The version of the collection that is there, None where none is; it raises as ``ensure`` does."""
     _check_name(name)
     config = await _config(client, name)
     return None if config is None else _verify(config, address, migrations)

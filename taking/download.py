@@ -122,7 +122,7 @@ class Download:
         FilledFolder(self._folder, QUESTION).check(self._question)
         there = self._there()
         missing = [hit for hit in self._hits if hit.result.id not in there]
-        return Expected(self._folder, len(self._hits), len(there), round(sum(map(_likely_size, missing))))
+        return Expected(self._folder, len(self._hits), len(there), round(sum(map(likely_size, missing))))
 
     async def run(self, originals: Originals) -> Downloaded:
         """Fetch what is missing, then write the table.
@@ -208,7 +208,7 @@ class Download:
             file.writelines(text.encode() for text in lines(columns, rows))
 
 
-def _likely_size(hit: Hit) -> float:
+def likely_size(hit: Hit) -> float:
     """About how many bytes an image's original has."""
     per_pixel = BYTES_PER_PIXEL.get(Path(hit.result.filename).suffix.lower(), JPEG_BYTES_PER_PIXEL)
     return hit.width * hit.height * per_pixel

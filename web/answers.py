@@ -140,6 +140,7 @@ class LetterAnswer(BaseModel):
     when: float = Field(description="seconds since the epoch")
     record: dict[str, Any]
     traceback: str = ""
+    redo: bool = Field(False, description="it had landed and was being made again: its older object is still there")
 
 
 class LettersAnswer(BaseModel):
@@ -253,4 +254,5 @@ def letter_answer(letter: DeadLetter, *, whole: bool) -> LetterAnswer:
         when=letter.when,
         record=letter.record,
         traceback=letter.traceback if whole else "",
+        redo=letter.redo is not None,
     )

@@ -4,7 +4,7 @@ if not owned(id, ARGV[2]) then
   return 0
 end
 local since = call('HGET', image(id), 'died')
-finish(id, 'd')
+finish(id, call('HEXISTS', image(id), 'redo') == 1 and 'r' or 'd')
 if ARGV[5] ~= 'transient' then -- such a letter is soon tried again by itself
   drop_outputs(id)
 end

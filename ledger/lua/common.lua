@@ -12,11 +12,16 @@ local ALONE = PREFIX .. 'lock:alone'
 local DEAD_TIME, DEAD_TRANSIENT = PREFIX .. 'dead:time', PREFIX .. 'dead:transient'
 local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 'dead:causes', PREFIX .. 'dead:counts'
 
--- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards.
-local STATES = {l = 'landed', s = 'skipped', d = 'dead', x = 'dead'}
+-- First letter of a finished image's trace. A dead image keeps 'd' while its letter is kept and 'x' afterwards; 'r' is
+-- one that had landed, and died when it was made again: its letter is kept, and so is the object that it had.
+local STATES = {l = 'landed', s = 'skipped', d = 'dead', r = 'dead', x = 'dead'}
 
 -- Images whose outputs are kept, by the time until which they are.
 local OUTPUTS = PREFIX .. 'outputs'
+
+-- What is to be made again of images that had landed, and how: the orders by their hash, and how many images that are
+-- on their way each has. An order goes with its last image.
+local ORDERS, ORDERED = PREFIX .. 'redo:orders', PREFIX .. 'redo:images'
 
 local RECENT = PREFIX .. 'landed:recent'
 
@@ -111,9 +116,32 @@ local function drop_outputs(id)
   end
 end
 
+-- Has an image, queued just now, made again as an order says.
+local function put_under(id, order)
+  local key = redis.sha1hex(order)
+  call('HSET', ORDERS, key, order)
+  call('HINCRBY', ORDERED, key, 1)
+  call('HSET', image(id), 'redo', key)
+end
+
+-- The order of an image's field, '' where it has none.
+local function order_of(key)
+  return key and call('HGET', ORDERS, key) or ''
+end
+
+-- The image is no more under its order, if it was under one.
+local function end_order(id)
+  local key = call('HGET', image(id), 'redo')
+  if key and call('HINCRBY', ORDERED, key, -1) <= 0 then
+    call('HDEL', ORDERED, key)
+    call('HDEL', ORDERS, key)
+  end
+end
+
 -- Ends a leased image.
 local function finish(id, letter)
   call('ZREM', LEASED, id)
+  end_order(id)
   call('DEL', image(id))
   leave_trace(id, letter)
 end

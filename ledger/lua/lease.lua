@@ -1,15 +1,16 @@
 -- ARGV: id, record, lease in seconds, owner, source
--- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1)} or {why not}.
+-- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1), order to make it again or ''} or {why not}.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
 
-local function granted(token, attempt)
-  return {token, attempt, call('EXISTS', outputs(id)), call('EXISTS', PREFIX .. 'paused:' .. ARGV[5])}
-end
-
-local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'token', 'again')
+local now = call('HMGET', image(id), 'state', 'owner', 'attempts', 'token', 'again', 'redo')
 local state, attempts = now[1], tonumber(now[3] or 0)
+
+local function granted(token, attempt)
+  local paused = call('EXISTS', PREFIX .. 'paused:' .. ARGV[5])
+  return {token, attempt, call('EXISTS', outputs(id)), paused, order_of(now[6])}
+end
 
 if state == 'waiting' then
   return {'waiting'}

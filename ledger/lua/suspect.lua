@@ -1,5 +1,6 @@
 -- ARGV: lease in seconds, owner   Takes the suspect that waits longest. Returns {id, record, token, attempt, deaths,
--- deaths alone, outputs kept (0 or 1)}, or nothing where none waits or somebody works alone.
+-- deaths alone, outputs kept (0 or 1), order to make it again or ''}, or nothing where none waits or somebody works
+-- alone.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local seconds, owner = tonumber(ARGV[1]), ARGV[2]
 local at, taken = clock(), PREFIX .. 'taken:' .. owner
@@ -17,8 +18,8 @@ if not token then
   token = grant(id, owner, at, seconds)
   call('SET', taken, id, 'PX', math.ceil(seconds * 1000))
 end
-local now = call('HMGET', image(id), 'record', 'attempts', 'deaths', 'alone')
+local now = call('HMGET', image(id), 'record', 'attempts', 'deaths', 'alone', 'redo')
 return {
   id, now[1], token, tonumber(now[2] or 0) + 1, tonumber(now[3] or 0), tonumber(now[4] or 0),
-  call('EXISTS', outputs(id)),
+  call('EXISTS', outputs(id)), order_of(now[5]),
 }

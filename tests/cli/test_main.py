@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "add", "replay", "select", "search", "similar", "export", "mcp"),
+    *("demo", "up", "setup", "add", "replay", "select", "reprocess", "search", "similar", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 )

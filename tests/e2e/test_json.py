@@ -28,6 +28,7 @@ WORDS = {
     "add": ("{photos}", "--dry-run"),
     "search": ("a cat",),
     "similar": ("{picture}",),
+    "reprocess": ("--since", "1h", "--dry-run"),
     "export": ("--dry-run",),
     "top": ("--once",),
     "audit": ("--deep", "--since", "1h"),

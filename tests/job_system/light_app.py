@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +24,18 @@ from job_system.app import celery_app
 from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts, timed
 from processing import Ports
-from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Picture, Place, Vector
+from records import (
+    Caption,
+    Hit,
+    ImageRecord,
+    IndexedImage,
+    ModelIdentity,
+    Picture,
+    Place,
+    SearchResult,
+    StoredImage,
+    Vector,
+)
 from settings import Settings
 
 __all__ = ["celery_app"]
@@ -114,6 +128,27 @@ class LightPorts:
         if self._log.hincrby("test:store_failures", image.record.id, -1) >= 0:
             raise TransientError("the store stutters", cause="store_error")
         self._log.hincrby("test:landed", image.record.id, 1)
+        told: dict[str, Any] = {"caption": image.caption.text, "prompt": image.captioner.prompt_version}
+        told["vector"] = image.vector.tolist()
+        told |= {"redone": ", ".join(image.redone), "made_from": image.made_from}
+        self._log.hset("test:objects", image.record.id, json.dumps(told))
+
+    async def whole(self, id: str) -> StoredImage | None:
+        """The object of ``test:objects``; one of ``test:bare`` has no thumbnail."""
+        kept = self._log.hget("test:objects", id)
+        if kept is None:
+            return None
+        told = json.loads(kept)
+        result = SearchResult(id, 1.0, told["caption"], (), "", "", "", "", "")
+        hit = Hit(result, vector=np.array(told["vector"], np.float32), caption_model="light")
+        return StoredImage(
+            hit=replace(hit, prompt_version=told["prompt"], embedding_model="light"),
+            captured_at=datetime.now(UTC),
+            caption_model_version="1",
+            embedding_model_version="1",
+            redone=told["redone"],
+            thumbnail=b"" if self._log.sismember("test:bare", id) else id.encode(),
+        )
 
 
 async def open_light(settings: Settings, sources: KnownSources) -> OpenPorts:

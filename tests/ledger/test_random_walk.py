@@ -6,11 +6,12 @@ import os
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from ledger import Lease, Ledger, Refusal
-from records import AuditCounts, DeadLetter
+from records import PARTS, AuditCounts, DeadLetter, ModelIdentity, Redo
 from settings import Jobs
 from tests.fixtures.redis import Valkey
 from tests.ledger.samples import make_letter, make_record, make_skipped
@@ -20,7 +21,8 @@ IMAGES = 12
 #: Another one in each run of the tests; the same in all processes that share a run.
 NEW_SEED = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**9)
 OPERATIONS = [*["lease", "suspect", "end"] * 3, "record", "skipped", "renew", "expire"]
-OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen"]
+OPERATIONS += ["sweep", "sweep_late", "replay", "discard", "reopen", "redo"]
+ORDERS = [Redo(PARTS, ModelIdentity("a", "1"), ModelIdentity("b", "1"), prompt) for prompt in ("", "x", "y")]
 
 
 class Model:
@@ -32,6 +34,7 @@ class Model:
         self.deaths: Counter[str] = Counter()
         self.tokens: dict[str, int] = {}
         self.letters: set[str] = set()
+        self.orders: dict[str, Redo] = {}
 
     def audit(self) -> AuditCounts:
         count = Counter(self.states.values())
@@ -54,6 +57,9 @@ class Model:
     def due(self, image: str) -> None:
         """Queue it again, or set it apart where it is a suspect."""
         self.states[image] = "apart" if self.deaths[image] else "queued"
+
+    def order(self, image: str) -> str:
+        return self.orders[image].to_text() if image in self.orders else ""
 
     def shown(self, image: str) -> str | None:
         state = self.states.get(image)
@@ -98,6 +104,7 @@ class Walk:
             assert isinstance(answer, Lease)
             assert (answer.attempt, answer.deaths) == (model.attempts[record.id] + 1, 0)
             assert answer.token > max(model.tokens.values(), default=0)
+            assert answer.redo == model.order(record.id)
             model.states[record.id], model.tokens[record.id] = "leased", answer.token
             self.leases.append(answer)
         else:
@@ -115,6 +122,7 @@ class Walk:
         assert lease.id in apart
         assert (lease.attempt, lease.deaths) == (model.attempts[lease.id] + 1, model.deaths[lease.id])
         assert lease.token > max(model.tokens.values(), default=0)
+        assert lease.redo == model.order(lease.id)
         model.states[lease.id], model.tokens[lease.id] = "leased", lease.token
         self.leases.append(lease)
 
@@ -125,6 +133,8 @@ class Walk:
         model, held = self.model, self.model.holds(lease)
         how = self.random.choice(["land", "skip", "wait", "wait_spending", "release", "bury"])
         letter: DeadLetter = make_letter(self.by_id[lease.id], self.random.choice(["not_found", "bad"]), "transient")
+        if lease.id in model.orders:
+            letter = replace(letter, redo=model.orders[lease.id].to_json())
         done = {
             "land": lambda: self.ledger.land(lease),
             "skip": lambda: self.ledger.skip(lease, "protected"),
@@ -141,6 +151,8 @@ class Walk:
             model.attempts[lease.id] += how == "wait_spending"
             if how == "bury":
                 model.letters.add(lease.id)
+            if how in ("land", "skip"):
+                model.orders.pop(lease.id, None)
 
     def renew(self) -> None:
         some = self.random.sample(self.leases, min(len(self.leases), 6))
@@ -188,6 +200,9 @@ class Walk:
             there = self.model.letters.intersection(some)
             assert self.ledger.letters.discard(some) == len(there)
             self.model.letters -= there
+            for image in there & set(self.model.orders):  # the object that it had is there still
+                self.model.states[image] = "landed"
+                del self.model.orders[image]
 
     def reopen(self) -> None:
         some = self.some()
@@ -196,6 +211,15 @@ class Walk:
         for record in opened:
             self.model.afresh(record.id)
 
+    def redo(self) -> None:
+        some, order = self.some(), self.random.choice(ORDERS)
+        queued = self.ledger.redo(order, [self.by_id[image] for image in some])
+        wanted = [image for image in some if self.model.states.get(image) in (None, "landed")]
+        assert [record.id for record in queued] == wanted
+        for image in wanted:
+            self.model.afresh(image)
+            self.model.orders[image] = order
+
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()
         assert self.ledger.letters.count() == len(self.model.letters)
@@ -203,6 +227,7 @@ class Walk:
         for image in self.by_id:
             standing = self.ledger.standing(image)
             assert (standing.state if standing else None) == self.model.shown(image)
+            assert bool(standing and standing.redo) == (image in self.model.orders)
             if standing and standing.record:
                 assert standing.record == self.by_id[image]
                 assert standing.attempts == self.model.attempts[image]
@@ -227,4 +252,7 @@ def test_the_ledger_does_what_the_model_does(valkey: Valkey, seed: int) -> None:
             for key in valkey.client.keys("weavloader:image:*")
             if walk.model.states[key.removeprefix("weavloader:image:")] not in ("queued", "waiting", "apart", "leased")
         ]
+        under_way = [order for image, order in walk.model.orders.items() if image not in walk.model.letters]
+        assert set(valkey.client.hvals("weavloader:redo:orders")) == {order.to_text() for order in under_way}
+        assert sum(map(int, valkey.client.hvals("weavloader:redo:images"))) == len(under_way)
         assert stray == [], "finished images leave only their trace"

@@ -61,6 +61,7 @@ def everything_that_is_counted() -> None:
     metrics.task_retried("process_image_task", "model_error")
     metrics.image_received(RECORD)
     metrics.image_skipped(SkippedRecord("x", "sage", "denied_node"))
+    metrics.image_redone("landed", "original")
     metrics.stream_health(True)
     metrics.model_observed("light_captioner", "caption", "success", 0.1)
     metrics.store_observed("land", "success", 0.01)

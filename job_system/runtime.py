@@ -173,7 +173,8 @@ class Runtime:
             self.outages.failed(error)
             self._keep(job, error)
             return self._conclude(job, record, error)
-        self.outages.succeeded(needed)
+        # an image that was as ordered already tells nothing of the models
+        self.outages.succeeded(LANDING_PARTS if job.lease.redo and not job.outputs.of_models else needed)
         if not self._settle(lambda: self.ledger.land(job.lease)):
             return self._lost(job)
         if job.lease.redo:

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from inference.model_config import prompt_version
-from records import OWN_PATH, StoredImage, own_digest
+from ledger import Ledger
+from records import OWN_PATH, SearchFilters, StoredImage, own_digest
 from searching import Finder
 from settings import Settings, load
 from tests.fixtures.house import ROOT, House, clean_environment, eventually, started_house
@@ -68,12 +69,19 @@ def add(house: House, tmp_path: Path, camera: str, count: int, size: tuple[int, 
     table.write_text("filename,camera\n" + "".join(f"{number}.jpg,{camera}\n" for number in range(count)))
     done = house.run("add", str(folder), "--metadata", str(table), "--until-landed", "--json", timeout=240)
     assert done.returncode == 0, done.stderr
-    exported = house.run("export", "--camera", camera, "--format", "jsonl", "--out", str(tmp_path / f"{camera}-out"))
-    assert exported.returncode == 0, exported.stderr
-    lines = (tmp_path / f"{camera}-out" / "part-00001.jsonl").read_text().splitlines()
-    ids = [json.loads(line)["id"] for line in lines]
+    ids = asyncio.run(captured_by(house, camera))
     assert len(ids) == count
     return ids
+
+
+async def captured_by(house: House, camera: str) -> list[str]:
+    async with aclosing(Finder(loaded(house))) as finder, aclosing(finder.every(SearchFilters(camera=camera))) as pages:
+        return [image.hit.result.id async for page in pages for image in page]
+
+
+def audit(house: House) -> dict[str, int]:
+    with Ledger(loaded(house).jobs) as ledger:
+        return ledger.audit().to_json()
 
 
 def redo(house: House, *words: str) -> dict[str, Any]:
@@ -88,10 +96,10 @@ GEMMA = ("--model", "gemma3", "--prompt", PROMPT)
 
 def test_another_model_and_prompt_make_them_again_of_the_originals(house: House, tmp_path: Path) -> None:
     ids = add(house, tmp_path, "again", 3)
-    before, old = house.json("audit"), stored(house, ids)
+    before, old = audit(house), stored(house, ids)
     told = redo(house, "--camera", "again", *GEMMA, "--until-landed")
     assert (told["found"], told["queued"], told["landed"]) == (3, 3, {"landed": 3})
-    assert house.json("audit") == before
+    assert audit(house) == before
     for name, image in stored(house, ids).items():
         assert image.hit.result.caption.startswith(f"gemma3 sees {SIZE[0]} by {SIZE[1]} pixels")
         assert image.captioner.name == "gemma3"
@@ -111,7 +119,7 @@ def test_another_model_and_prompt_make_them_again_of_the_originals(house: House,
 
 def test_a_dry_run_tells_count_time_and_bytes_and_queues_nothing(house: House, tmp_path: Path) -> None:
     ids = add(house, tmp_path, "dry", 2)
-    before, old = house.json("audit"), stored(house, ids)
+    before, old = audit(house), stored(house, ids)
     told = redo(house, "--camera", "dry", *GEMMA, "--dry-run")
     assert (told["dry_run"], told["queued"], told["estimate"]["images"]) == (True, 2, 2)
     assert 0.1 < told["bytes"] / (2 * SIZE[0] * SIZE[1]) < 0.2
@@ -120,7 +128,7 @@ def test_a_dry_run_tells_count_time_and_bytes_and_queues_nothing(house: House, t
     assert "caption by gemma3 version 1 with prompt" in text
     assert "estimated time:" in text
     assert "dry run: nothing was queued" in text
-    assert (house.json("audit"), stored(house, ids)) == (before, old)
+    assert (audit(house), stored(house, ids)) == (before, old)
 
 
 def test_where_the_original_is_gone_the_stored_thumbnail_does(house: House, tmp_path: Path) -> None:
@@ -153,12 +161,12 @@ def test_one_part_alone_leaves_the_other_and_makes_it_due(house: House, tmp_path
 
 def test_what_fails_keeps_its_object_and_its_letter_says_that_it_was_made_again(house: House, tmp_path: Path) -> None:
     (one,) = add(house, tmp_path, "fails", 1)
-    before, old = house.json("audit"), stored(house, [one])
+    before, old = audit(house), stored(house, [one])
     done = house.run("reprocess", one, "--model", "captioner_error", "--until-landed", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["landed"] == {"dead": 1}
     assert stored(house, [one]) == old
-    counts = house.json("audit")
+    counts = audit(house)
     assert (counts["dead"], counts["landed"], counts["difference"]) == (before["dead"] + 1, before["landed"] - 1, 0)
     letter = json.loads(house.run("dlq", "show", one).stdout)
     assert letter["redo"]["captioner"]["name"] == "captioner_error"
@@ -167,7 +175,7 @@ def test_what_fails_keeps_its_object_and_its_letter_says_that_it_was_made_again(
     deep = json.loads(house.run("audit", "--deep", "--json", "--since", "1h", timeout=120).stdout)["deep"]
     assert deep["unknown_to_ledger"] == [], "its object is nobody else's"
     assert house.run("dlq", "discard", one, "--yes").returncode == 0
-    assert house.json("audit") == before
+    assert audit(house) == before
     assert redo(house, one, *GEMMA, "--until-landed")["landed"] == {"landed": 1}
 
 
@@ -187,7 +195,7 @@ def test_killed_in_the_middle_it_goes_on_and_each_is_made_once(house: House, tmp
     """SIGKILL of the command at moments of chance, and of the processor while it works on them."""
     count = 120
     ids = add(house, tmp_path, "many", count, (160, 120))
-    before, chance = house.json("audit"), random.Random(23)
+    before, chance = audit(house), random.Random(23)
     words = ("--camera", "many", *GEMMA)
     for _ in range(3):
         process = subprocess.Popen(
@@ -201,7 +209,7 @@ def test_killed_in_the_middle_it_goes_on_and_each_is_made_once(house: House, tmp
         time.sleep(chance.uniform(1, 3))
         process.kill()
         process.wait()
-        assert house.json("audit")["difference"] == 0
+        assert audit(house)["difference"] == 0
     told = redo(house, *words)
     assert told["found"] == count
 
@@ -261,12 +269,12 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 def test_bad_input_is_one_clear_line_and_changes_nothing(
     house: House, words: tuple[str, ...], code: int, says: str
 ) -> None:
-    before = house.json("audit")
+    before = audit(house)
     done = house.run("reprocess", *words)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    assert house.json("audit") == before
+    assert audit(house) == before
 
 
 def test_a_model_server_that_is_away_is_told(house: House) -> None:

@@ -139,7 +139,7 @@ class LightPorts:
         if kept is None:
             return None
         told = json.loads(kept)
-        result = SearchResult(id, 1.0, told["caption"], (), "", "", "", "", "")
+        result = SearchResult(id, 1.0, told["caption"], (), *[""] * 6)
         hit = Hit(result, vector=np.array(told["vector"], np.float32), caption_model="light")
         return StoredImage(
             hit=replace(hit, prompt_version=told["prompt"], embedding_model="light"),

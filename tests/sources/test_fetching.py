@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 import settings
-from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, TransientError
+from errors import LoginRefused, PartUnavailable, PermanentError, SkipImage, SourceAway, TransientError
 from records import SourceAddress
 from sources import ImageFetcher
 from sources.logins import ProcessLoginMemory
@@ -193,7 +193,7 @@ class TestReplays:
         assert await fetcher(sage.local).fetch(record(old, "replay")) == PICTURE
 
     async def test_a_source_that_is_not_running_is_named(self, sage: LocalSage, fetcher: Open) -> None:
-        message = await refused(fetcher(), record(sage.url("/a.jpg"), "holiday"), TransientError, "fetch_failed")
+        message = await refused(fetcher(), record(sage.url("/a.jpg"), "holiday"), SourceAway, "fetch_failed")
         assert "source holiday is not running" in message
 
 

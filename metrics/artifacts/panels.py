@@ -128,6 +128,13 @@ FLOW = (
     _one("Ledger's difference", "short", "weavloader:ledger_difference:images", "images", kind="stat", width=4, bad=1),
     _one("Outputs kept", "short", shared(catalog.KEPT_OUTPUTS), "images", kind="stat", width=4),
     _one("Received, by node", "short", rate(catalog.IMAGES_RECEIVED, "node_id"), "{{node_id}}"),
+    _one(
+        "Made again a second",
+        "short",
+        rate(catalog.IMAGES_REDONE, "outcome", "made_from"),
+        "{{outcome}}, of {{made_from}}",
+        description="Landed images that `reprocess` ordered. They count as landed, and were not received.",
+    ),
 )
 
 SUCCESS = (

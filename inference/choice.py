@@ -11,7 +11,7 @@ from inference.clip import ClipEmbedder
 from inference.connection import TritonConnection
 from inference.florence import FlorenceCaptioner
 from inference.light import LightCaptioner, LightEmbedder
-from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLM_PROMPT, VLMS
+from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLMS
 from inference.vlm import VlmCaptioner
 from settings import Triton
 
@@ -34,7 +34,7 @@ def open_captioner(section: Triton, connection: TritonConnection, prompt: str = 
     if prompt and name not in VLMS:
         raise UsageError(f"the model {name} takes no prompt, as {' and '.join(sorted(VLMS))} do: leave it out")
     if name in VLMS:
-        return VlmCaptioner(name, connection, prompt or VLM_PROMPT)
+        return VlmCaptioner(name, connection, prompt) if prompt else VlmCaptioner(name, connection)
     if name == "florence2base":
         return FlorenceCaptioner(connection)
     return LightCaptioner(name, connection)

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "moderator": "tests/fixtures/workers.py",
     "processor": "tests/fixtures/workers.py",
     "replay": "tests/e2e/test_commands.py",
+    "reprocess": "tests/e2e/test_redo.py",
     "scheduler": "tests/job_system/test_scheduler.py",
     "select --test": "tests/job_system/test_selection.py",
     "top": "tests/cli/test_top.py",

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "processor": "tests/fixtures/workers.py",
     "replay": "tests/e2e/test_commands.py",
     "restore": "tests/e2e/test_backup.py",
+    "reprocess": "tests/e2e/test_redo.py",
     "scheduler": "tests/job_system/test_scheduler.py",
     "select --test": "tests/job_system/test_selection.py",
     "top": "tests/cli/test_top.py",

@@ -146,6 +146,25 @@ FLOW = (
         "{{outcome}}, of {{made_from}}",
         description="Landed images that `reprocess` ordered. They count as landed, and were not received.",
     ),
+    Panel(
+        "Standing searches a second",
+        "short",
+        (
+            (f"{rate(catalog.WATCHED)} or vector(0)", "looked at"),
+            (f"{rate(catalog.WATCH_MATCHES, 'outcome')}", "found: {{outcome}}"),
+            (f"{rate(catalog.WEBHOOK_POSTS, 'outcome')}", "posts: {{outcome}}"),
+        ),
+    ),
+    Panel(
+        "Standing searches: what waits",
+        "short",
+        (
+            (shared(catalog.WATCH_BACKLOG), "landed, not looked at"),
+            (shared(catalog.WATCH_MISSED), "landed, never looked at"),
+            (shared(catalog.WEBHOOKS_WAITING), "deliveries that wait"),
+            (shared(catalog.WEBHOOKS_DEAD), "dead deliveries"),
+        ),
+    ),
 )
 
 SUCCESS = (

@@ -142,7 +142,7 @@ FLOW = (
     _one(
         "Made again a second",
         "short",
-        rate(catalog.IMAGES_REDONE, "outcome", "made_from"),
+        f"{rate(catalog.IMAGES_REDONE, 'outcome', 'made_from')} or vector(0)",
         "{{outcome}}, of {{made_from}}",
         description="Landed images that `reprocess` ordered. They count as landed, and were not received.",
     ),
@@ -151,8 +151,8 @@ FLOW = (
         "short",
         (
             (f"{rate(catalog.WATCHED)} or vector(0)", "looked at"),
-            (f"{rate(catalog.WATCH_MATCHES, 'outcome')}", "found: {{outcome}}"),
-            (f"{rate(catalog.WEBHOOK_POSTS, 'outcome')}", "posts: {{outcome}}"),
+            (f"{rate(catalog.WATCH_MATCHES, 'outcome')} or vector(0)", "found: {{outcome}}"),
+            (f"{rate(catalog.WEBHOOK_POSTS, 'outcome')} or vector(0)", "posts: {{outcome}}"),
         ),
     ),
     Panel(

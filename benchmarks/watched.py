@@ -1,69 +1,80 @@
-"""What metrics and logs take of the product's throughput: its own processors with them and without, in turns, on real
-servers with models that take no time, so that CPU alone bounds them. What an image takes of it is steadier than the
-images/s of some seconds: the share is what more the processors take, who alone count and tell, of what all processes
-take. The servers do the same work either way.
+"""What metrics and logs take of the product's throughput: a processor with them and one without, side by side at one
+queue, on real servers with models that take no time, so that CPU alone bounds them. Both have the same moments of the
+machine, whose pace changes by more than is measured; what an image takes of each is the processor's CPU time by the
+images that it took. The servers do the same work for either: the share is what more an image takes of its processor,
+of what it takes of all processes.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.light import spread
-from benchmarks.speed import PROCESSORS, folder_of, world
+from benchmarks.speed import folder_of, world
 from benchmarks.table import Row
-from benchmarks.world import VGA, Run, World, write_pictures
+from benchmarks.world import VGA, World, write_pictures
 
 COMMAND = "python -m benchmarks watched"
 #: What is left of the throughput, at least.
 FLOOR = 0.95
-IMAGES, WARMING = 4000, 500
-WITH: tuple[str, ...] = ("main.py", "processor")
-WITHOUT: tuple[str, ...] = ("-m", "benchmarks.silence")
+IMAGES, WARMING = 6000, 1000
+#: How each processor is started, and its LOG_LEVEL.
+WITH = (("main.py", "processor"), "INFO")
+WITHOUT = (("-m", "benchmarks.silence"), "ERROR")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """CPU-ms an image of a processor with metrics and logs, of one without, and of all servers."""
+
+    watched: float
+    silent: float
+    servers: float
+
+    @property
+    def left(self) -> float:
+        """What is left of the throughput."""
+        return 1 - (self.watched - self.silent) / (self.watched + self.servers)
 
 
 def run(work: Path, rounds: int) -> list[Row]:
-    """Rounds in turn, each beginning with the other."""
+    """Rounds of both; every other one is begun by the other."""
     with world(work) as at:
         folder = folder_of(work, VGA)
         with at.models(0, 0), at.storage(folder):
-            runs = _turns(at, rounds, IMAGES, WARMING)
-    return _rows(runs)
+            return _rows([_side_by_side(at, number, IMAGES, WARMING) for number in range(rounds)])
 
 
-def _turns(at: World, rounds: int, images: int, warming: int) -> dict[tuple[str, ...], list[Run]]:
-    """The runs of each way."""
-    runs: dict[tuple[str, ...], list[Run]] = {WITH: [], WITHOUT: []}
-    levels = {WITH: "INFO", WITHOUT: "ERROR"}
-    for number in range(rounds):
-        for way in (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH):
-            with at.processors(PROCESSORS, way, LOG_LEVEL=levels[way]):
-                at.drain(warming)
-                runs[way].append(at.drain(images))
-    return runs
+def _side_by_side(at: World, number: int, images: int, warming: int) -> Sides:
+    with ExitStack() as held:
+        order = (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH)
+        for command, level in order:
+            held.enter_context(at.processors(1, command, LOG_LEVEL=level))
+        at.drain(warming)
+        before = at.tasks_by_processor()
+        spent = at.drain(images).cpu_ms
+        after = at.tasks_by_processor()
+    own = []
+    for place, _ in enumerate(order):
+        name = f"processor{place}"
+        own.append(spent[name] * images / max(1, after[name] - before[name]))
+    servers = sum(value for name, value in spent.items() if not name.startswith("processor"))
+    watched, silent = own if order[0] is WITH else reversed(own)
+    return Sides(watched, silent, servers)
 
 
-def _rows(runs: Mapping[tuple[str, ...], Sequence[Run]]) -> list[Row]:
-    costs = {way: [sum(run.cpu_ms.values()) for run in of_way] for way, of_way in runs.items()}
-    own = {way: [_processors(run) for run in of_way] for way, of_way in runs.items()}
-    left = [
-        1 - (watched - without) / every
-        for watched, without, every in zip(own[WITH], own[WITHOUT], costs[WITH], strict=True)
-    ]
+def _rows(rounds: Sequence[Sides]) -> list[Row]:
     named = (
-        ("640x480, models that take no time: images/s with metrics and logs", [run.rate for run in runs[WITH]], None),
-        ("the same without: images/s", [run.rate for run in runs[WITHOUT]], None),
-        ("with metrics and logs: CPU-ms an image of all processes", costs[WITH], None),
-        ("with metrics and logs: CPU-ms an image of the processors", own[WITH], None),
-        ("without: CPU-ms an image of the processors", own[WITHOUT], None),
-        ("what metrics and logs leave of the throughput, by CPU", left, FLOOR),
+        ("with metrics and logs: CPU-ms an image of its processor", [one.watched for one in rounds], None),
+        ("without: CPU-ms an image of its processor", [one.silent for one in rounds], None),
+        ("either: CPU-ms an image of all servers", [one.servers for one in rounds], None),
+        ("what metrics and logs leave of the throughput, by CPU", [one.left for one in rounds], FLOOR),
     )
     return [Row(name, statistics.median(values), floor, COMMAND, spread(values)) for name, values, floor in named]
-
-
-def _processors(run: Run) -> float:
-    return sum(value for name, value in run.cpu_ms.items() if name.startswith("processor"))
 
 
 def quick(work: Path) -> list[Row]:
@@ -72,4 +83,4 @@ def quick(work: Path) -> list[Row]:
         folder = work.parent / "pictures" / "few"
         write_pictures(folder, VGA, 8)
         with at.models(0, 0), at.storage(folder):
-            return _rows(_turns(at, 1, 40, 6))
+            return _rows([_side_by_side(at, 0, 40, 6)])

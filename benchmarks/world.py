@@ -37,6 +37,8 @@ from stack.launch import KEEPING_MEMORY, started
 MODELS = PROJECT_ROOT / "benchmarks" / "triton_models"
 SOURCE = "benchmark"
 READY_SECONDS = 60
+#: Seconds in which processors answer what they have done; all of them are waited for.
+ANSWER_SECONDS = 2.0
 #: Images between these shares of a run are counted: neither the start nor the tail.
 FIRST, LAST = 0.15, 0.9
 SLEEPERS = ("sleeper_captioner", "sleeper_embedder")
@@ -213,9 +215,13 @@ class World:
     def processors(
         self, count: int, command: Sequence[str] = ("main.py", "processor"), **changed: str
     ) -> Iterator[None]:
-        """The product's processors, ready for work: what Python is given, and what differs in their environment."""
+        """The product's processors, ready for work: what Python is given, and what differs in their environment. They
+        may stand beside others.
+        """
+        first = len([name for name in self._pids if name.startswith("processor")])
+        numbers = range(first, first + count)
         with ExitStack() as held:
-            for number in range(count):
+            for number in numbers:
                 variables = process_environment({**self._ports, **KEEPING_MEMORY, **changed})
                 log = held.enter_context((self.folder / f"processor{number}.log").open("ab"))
                 process = subprocess.Popen(
@@ -228,11 +234,24 @@ class World:
                 )
                 held.callback(_end, process)
                 self._pids[f"processor{number}"] = process.pid
-            _wait(lambda: len([name for name in self.ledger.roles() if name.startswith("processor")]) >= count)
+            _wait(lambda: self._living_processors() >= numbers.stop)
             yield
-        for number in range(count):
+        for number in numbers:
             del self._pids[f"processor{number}"]
-        _wait(lambda: not any(name.startswith("processor") for name in self.ledger.roles()))
+        _wait(lambda: self._living_processors() <= first)
+
+    def _living_processors(self) -> int:
+        return len([name for name in self.ledger.roles() if name.startswith("processor")])
+
+    def tasks_by_processor(self) -> dict[str, int]:
+        """How many tasks each processor has begun, by the name that its figures have."""
+        told = self._app.control.inspect(timeout=ANSWER_SECONDS).stats() or {}
+        found = {}
+        for node, stats in told.items():
+            role, _, _ = node.partition("@")  # processor, processor2, …, in the order in which they were started
+            number = int(role.removeprefix("processor") or 1) - 1
+            found[f"processor{number}"] = sum(stats["total"].values())
+        return found
 
     def records(self, count: int, equal_every: int = 0) -> list[ImageRecord]:
         """New images of the storage; where it is said, one of so many shows always the same."""

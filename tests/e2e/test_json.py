@@ -21,12 +21,14 @@ from tests.ledger.samples import bury, make_records
 
 #: What starts or serves something; all else lists or changes something that can be listed.
 SERVING = {
+    "adopt",  # needs another program's collection: test_adopting.py
     *("demo", "up", "setup", "replay", "mcp"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 }
 #: What a command needs beside ``--json``. Each letter is used once.
 WORDS = {
     "add": ("{photos}", "--dry-run"),
+    "forget": ("--vsn", "nowhere", "--dry-run"),
     "search": ("a cat",),
     "similar": ("{picture}",),
     "reprocess": ("--since", "1h", "--dry-run"),

@@ -306,7 +306,7 @@ class Watches:
     def totals(self) -> tuple[int, int, int, int]:
         """Pictures that wait to be looked at or were missed, deliveries that wait, and that are dead."""
         unlooked = self.unlooked()
-        names = self._connection.command("HKEYS", _WATCHES)
+        names = self._connection.command("HRANDFIELD", _WATCHES, MOST_WATCHES)  # all of them, and never more
         cards = [("ZCARD", f"{_WATCH}{what}:{name}") for what in ("outbox", "dead") for name in names]
         counts = self._connection.commands(cards, atomic=False) if cards else []
         return unlooked.waiting, unlooked.missed, sum(counts[: len(names)]), sum(counts[len(names) :])

@@ -79,10 +79,7 @@ class ImageFetcher:
         """Close all connections."""
         session, resolver = self._session, self._resolver
         self._session = self._resolver = None
-        if session is not None:
-            await session.close()
-        if resolver is not None:
-            await resolver.close()
+        await transport.close_all(session, resolver)
 
     async def fetch(self, record: ImageRecord) -> bytes:
         """The image's bytes, whatever the answer's Content-Type says.

@@ -124,6 +124,13 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+async def close_all(*opened: aiohttp.ClientSession | AbstractResolver | None) -> None:
+    """Close those that were opened, in order."""
+    for one in opened:
+        if one is not None:
+            await one.close()
+
+
 class PrivateAddressError(OSError):
     """A host that is not trusted by its origin resolves to a private, loopback or link-local address."""
 

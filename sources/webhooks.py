@@ -88,10 +88,7 @@ class WebhookPoster:
         """Close all connections."""
         session, resolver = self._session, self._resolver
         self._session = self._resolver = None
-        if session is not None:
-            await session.close()
-        if resolver is not None:
-            await resolver.close()
+        await transport.close_all(session, resolver)
 
     async def check(self, url: str) -> None:
         """Return where the URL may be posted to, as far as can be told without posting: a name that is not known now

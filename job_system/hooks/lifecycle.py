@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -21,7 +22,6 @@ from job_system import pulse
 from job_system.app import celery_app
 from job_system.backfilling import keep_backfilling
 from job_system.forgetting import keep_finishing
-from job_system.hooks.memory import GIVEN_BACK_SECONDS, give_back, spare_collections
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role
@@ -37,6 +37,8 @@ log = logs.get(__name__)
 #: Seconds between two signs of life, and for how long one counts.
 BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
+#: Objects that come into being before the young are looked at, and how often before the older ones are.
+COLLECTED_AFTER = (10_000, 20, 50)
 #: Seconds for which log lines below WARNING wait for others to be written with.
 LINES_LINGER = 0.2
 
@@ -162,9 +164,17 @@ def _ready(sender: Any = None, **_: Any) -> None:
     log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
 
 
+def spare_collections() -> None:
+    """Have what is loaded now looked at by no collection of garbage any more, and look for garbage less often: what an
+    image leaves is freed by counting references.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTED_AFTER)
+
+
 def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:
-    """Say that this process plays these roles until it ends, and now and then give back what memory it does not use."""
-    given_back = time.monotonic()
+    """Say that this process plays these roles until it ends."""
     names = [f"{role}@{socket.gethostname()}:{os.getpid()}" for role in roles]
     with Ledger(settings.jobs) as ledger:
         while True:
@@ -177,9 +187,6 @@ def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:
                 log.debug("no heartbeat", error=str(error))
             if ended.is_set():
                 return
-            if time.monotonic() - given_back > GIVEN_BACK_SECONDS:
-                give_back()
-                given_back = time.monotonic()
             ended.wait(BEAT_SECONDS)
 
 

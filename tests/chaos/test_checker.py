@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
 import weaviate
-from weaviate.classes.init import Auth
 
 from client import WeaviateStore
 from ledger import Lease, Ledger
@@ -62,21 +60,6 @@ def claim(ledger: Ledger, *images: IndexedImage) -> None:
 
 def letter(record: ImageRecord, cause: str) -> DeadLetter:
     return DeadLetter(record.id, record.to_message(), cause, "permanent", cause, "", 1, 1.0)
-
-
-@pytest.fixture
-def sdk(collection: Weaviate) -> Iterator[weaviate.WeaviateClient]:
-    with weaviate.connect_to_custom(
-        http_host=collection.host,
-        http_port=collection.http_port,
-        http_secure=False,
-        grpc_host=collection.host,
-        grpc_port=collection.grpc_port,
-        grpc_secure=False,
-        auth_credentials=Auth.api_key(collection.api_key),
-        skip_init_checks=True,
-    ) as client:
-        yield client
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import weaviate
 from weaviate.classes.config import Configure, DataType, Property
-from weaviate.classes.init import Auth
 
 from tests.fixtures.house import ROOT, House, clean_environment, eventually
 
@@ -25,20 +23,9 @@ DIMENSIONS = 384
 @pytest.fixture(scope="module")
 def field(house: House) -> Iterator[str]:
     """Another program's collection in the house's store: 400 pictures, ten of them twice."""
-    values = json.loads((house.data / "run" / "stack.json").read_text())["values"]
-    client = weaviate.connect_to_custom(
-        http_host=values["WEAVIATE_HOST"],
-        http_port=int(house.environment["WEAVIATE_PORT"]),
-        http_secure=False,
-        grpc_host=values["WEAVIATE_HOST"],
-        grpc_port=int(house.environment["WEAVIATE_GRPC_PORT"]),
-        grpc_secure=False,
-        auth_credentials=Auth.api_key(values["WEAVIATE_API_KEY"]),
-        skip_init_checks=True,
-    )
     name = f"Field{uuid.uuid4().hex}"
     texts = ("filename", "caption", "link", "timestamp", "vsn", "node", "camera")
-    with client:
+    with house.sdk() as client:
         collection = client.collections.create(
             name,
             properties=[Property(name=text, data_type=DataType.TEXT) for text in texts],

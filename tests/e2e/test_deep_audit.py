@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import weaviate
-from weaviate.classes.init import Auth
 
 from tests.fixtures.house import ROOT, House, clean_environment, eventually
 
@@ -49,21 +47,8 @@ def replayed(house: House, photos: Path, tmp_path: Path) -> Iterator[list[str]]:
 
 def delete(house: House, image: str) -> None:
     """Delete an object past the product."""
-    values = json.loads((house.data / "run" / "stack.json").read_text())["values"]
-    client = weaviate.connect_to_custom(
-        http_host=values["WEAVIATE_HOST"],
-        http_port=int(house.environment["WEAVIATE_PORT"]),
-        http_secure=False,
-        grpc_host=values["WEAVIATE_HOST"],
-        grpc_port=int(house.environment["WEAVIATE_GRPC_PORT"]),
-        grpc_secure=False,
-        auth_credentials=Auth.api_key(values["WEAVIATE_API_KEY"]),
-        skip_init_checks=True,
-    )
-    try:
+    with house.sdk() as client:
         assert client.collections.use("HybridSearchExample").data.delete_by_id(image)
-    finally:
-        client.close()
 
 
 def deep(house: House, *options: str) -> tuple[int, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import weaviate
-from weaviate.classes.init import Auth
 
 from client import WeaviateStore
 from job_system.deep_audit import DeepAudit, Findings
@@ -71,22 +70,6 @@ class Bench:
         audit = self.audit(self.sage.cloud)
         await audit.run()
         return await audit.repair(self.published.extend)
-
-
-@pytest.fixture
-def sdk(collection: Weaviate) -> Iterator[weaviate.WeaviateClient]:
-    client = weaviate.connect_to_custom(
-        http_host=collection.host,
-        http_port=collection.http_port,
-        http_secure=False,
-        grpc_host=collection.host,
-        grpc_port=collection.grpc_port,
-        grpc_secure=False,
-        auth_credentials=Auth.api_key(collection.api_key),
-        skip_init_checks=True,
-    )
-    yield client
-    client.close()
 
 
 @pytest_asyncio.fixture

@@ -115,7 +115,6 @@ def _begin(sender: Any = None, **_: Any) -> None:
     recorder.prepare(settings.paths.data, role.name)
     if role is PROCESSOR:
         resources.give_way(settings.jobs.niceness)
-        resources.spare_memory()
     if set(celery_app.amqp.queues.consume_from) == {IMAGES}:  # what the filter lets through of images; the rest costs
         logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 

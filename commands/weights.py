@@ -54,12 +54,10 @@ def fetch(what: str, dry_run: bool, keep_settings: bool, collection: str | None,
         with Steps() as steps:
             got = fetched(loaded.settings, _in_mb(steps))
     except PartUnavailable as error:
-        if error.cause != "hub_away":
-            raise
+        remedy = f"; set HF_ENDPOINT to a mirror, or fetch where there is a network and bring {weights(cache)} along"
+        way_out = remedy if error.cause == "hub_away" else ""
         raise PartUnavailable(
-            "hub",
-            f"{error}: the models stay as they are ({_named(loaded)}); set HF_ENDPOINT to a mirror, or fetch where"
-            f" there is a network and bring {weights(cache)} along",
+            error.part, f"{error}: the models stay as they are ({_named(loaded)}){way_out}", cause=error.cause
         ) from None
     files = plan(cache)
     changes = {} if keep_settings else _switched(loaded, LIGHT, collection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ def write(file: Path, values: Mapping[str, str | None]) -> None:
 
     Raises ``ConfigurationError`` where the file is wrong or cannot be written.
     """
+    file = file.resolve()
     by_hand = f"write by hand into {file}: {'; '.join(_line(name, value) for name, value in values.items())}"
     try:
         before = file.read_text("utf-8") if file.exists() else ""
@@ -39,7 +41,10 @@ def write(file: Path, values: Mapping[str, str | None]) -> None:
         if not _is_right(before, after, values):
             raise ConfigurationError(f"{file} has a form that cannot be changed safely: {by_hand}")
         draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.touch(0o600)  # it may hold passwords
         draft.write_text(after, "utf-8")
+        if file.exists():
+            shutil.copymode(file, draft)
         draft.replace(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         why = getattr(error, "strerror", None) or error

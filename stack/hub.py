@@ -63,14 +63,20 @@ class Hub:
         self._opener = urllib.request.build_opener(_AsItIs)
 
     def reach(self, model: HubModel) -> None:
-        """Return when a hub answers, whatever it says. Raises ``PartUnavailable``."""
+        """Return when a hub answers, be it that it refuses. Raises ``PartUnavailable``."""
         url = self._url(model, model.files[-1])
+
+        def asked() -> int:
+            with closing(self._open(url, {}, "HEAD", CONNECT_SECONDS)) as answer:
+                return int(answer.status)
+
         try:
-            quickly(lambda: self._open(url, {}, "HEAD", CONNECT_SECONDS).close())
+            status = quickly(asked)
+            why = f"status {status}" if status >= SERVER_ERROR else ""
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise PartUnavailable(
-                "hub", f"no model hub answers at {self.endpoint} ({_why(error)})", cause="hub_away"
-            ) from None
+            why = _why(error)
+        if why:
+            raise PartUnavailable("hub", f"no model hub answers at {self.endpoint} ({why})", cause="hub_away")
 
     def fetch(self, model: HubModel, file: WeightFile, target: Path, progress: Progress) -> None:
         """Get a file into ``target``, going on from what an earlier attempt left beside it. It is there once its sum is

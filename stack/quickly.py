@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,15 +15,15 @@ CONNECT_SECONDS = 3.0
 def quickly(request: Callable[[], T]) -> T:
     """The request's answer, given up after a few seconds even where resolving the host's name hangs.
 
-    Raises ``OSError`` or ``ValueError`` as the request does, and ``TimeoutError``.
+    Raises ``OSError``, ``ValueError`` or ``HTTPException`` as the request does, and ``TimeoutError``.
     """
     answer: list[T] = []
-    failure: list[OSError | ValueError] = []
+    failure: list[OSError | ValueError | http.client.HTTPException] = []
 
     def ask() -> None:
         try:
             answer.append(request())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failure.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -31,6 +31,8 @@ class FakeHub:
     #: By repository, revision and path.
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     gated: bool = False
+    #: It answers 503, whatever it is asked.
+    down: bool = False
     #: Answers 429 so many times before it gives anything.
     busy: int = 0
     ranges: bool = True
@@ -95,6 +97,9 @@ class _Repositories(_Handler):
             hub.asked.append(Asked(self.path, dict(self.headers)))
         repository, _, rest = self.path.lstrip("/").partition("/resolve/")
         revision, _, path = rest.partition("/")
+        if hub.down:
+            self.tell(503)
+            return
         if hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.tell(401, b"Access to it is restricted", X_Error_Code="GatedRepo")
             return

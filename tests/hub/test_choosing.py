@@ -54,6 +54,16 @@ def test_a_file_that_cannot_be_changed_safely_is_left_and_said_what_to_write(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["weavloader.toml"]
 
 
+def test_what_only_its_owner_may_read_stays_so_behind_a_link(tmp_path: Path) -> None:
+    file = tmp_path / "kept.toml"
+    file.write_text('[sage]\npassword = "x"\n')
+    file.chmod(0o600)
+    (tmp_path / "weavloader.toml").symlink_to(file)
+    write(tmp_path / "weavloader.toml", CHOICES["light"])
+    assert (file.stat().st_mode & 0o777, "clip_vit_b32" in file.read_text()) == (0o600, True)
+    assert (tmp_path / "weavloader.toml").is_symlink()
+
+
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be changed \(No such file or directory\)"):
         write(tmp_path / "nowhere" / "weavloader.toml", CHOICES["light"])

@@ -171,6 +171,12 @@ def test_where_nobody_answers_it_is_said_at_once(settings: Settings) -> None:
     assert failed.value.cause == "hub_away"
 
 
+def test_a_hub_that_is_down_counts_as_none(settings: Settings, hub: FakeHub) -> None:
+    hub.down = True
+    with pytest.raises(PartUnavailable, match=r"no model hub answers at .* \(status 503\)"):
+        fetch(settings)
+
+
 def test_a_damaged_file_is_fetched_again(settings: Settings) -> None:
     fetch(settings)
     file = target(settings)

@@ -56,10 +56,20 @@ WEIGHTS = {
     "clip": Weights(
         "apple/DFN5B-CLIP-ViT-H-14-378", "01b771ed0d1395ca5ffdd279897d665ebe00dfd2", 0.987e9, batch=16, context=77
     ),
-    "align": Weights("kakaobrain/align-base", "e96a37facc7b1f59090ece82293226b817afd6ba", 0.172e9, batch=16, context=64),
-    "colbert": Weights("colbert-ir/colbertv2.0", "c1e84128e85ef755c096a95bdb06b47793b13acf", 0.11e9, batch=32, context=512),
+    "align": Weights(
+        "kakaobrain/align-base", "e96a37facc7b1f59090ece82293226b817afd6ba", 0.172e9, batch=16, context=64
+    ),
+    "colbert": Weights(
+        "colbert-ir/colbertv2.0", "c1e84128e85ef755c096a95bdb06b47793b13acf", 0.11e9, batch=32, context=512
+    ),
     "florence2base": Weights(
-        "florence-community/Florence-2-base", "00921df66db728a9ceb750f5eca43e5c203a2051", 0.232e9, batch=8, generates=True, max_tokens=1024, context=1024
+        "florence-community/Florence-2-base",
+        "00921df66db728a9ceb750f5eca43e5c203a2051",
+        0.232e9,
+        batch=8,
+        generates=True,
+        max_tokens=1024,
+        context=1024,
     ),
     "gemma3": Weights(
         "google/gemma-3-4b-it",

@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="weavloader" \
       org.opencontainers.image.description="Captions, embeds and stores every image of a stream, and finds it again"
 # The group is 0, as arbitrary users of OpenShift have it; nothing but the folders below may be written by it.
 RUN useradd --uid 10001 --gid 0 --home-dir /data --no-create-home --shell /usr/sbin/nologin weavloader \
- && install -d -o 10001 -g 0 -m 0770 /data /secrets
+ && install -d -o 10001 -g 0 -m 0770 /data /secrets /cache
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . /app

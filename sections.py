@@ -304,12 +304,12 @@ class Triton(Section):
     captioner: str = setting(
         "light_captioner",
         "WEAVLOADER_CAPTIONER",
-        "model that captions: light_captioner, gemma3, qwen2_5_vl or florence2base",
+        "model that captions: light_captioner, florence2_captioner (fetched), gemma3, qwen2_5_vl or florence2base",
     )
     embedder: str = setting(
         "light_embedder",
         "WEAVLOADER_EMBEDDER",
-        "model that embeds: light_embedder, clip or align",
+        "model that embeds: light_embedder, clip_vit_b32 (fetched), clip or align",
     )
     reranker: str = setting(
         "",
@@ -336,6 +336,13 @@ class Triton(Section):
         "WEAVLOADER_LOAD_MODELS",
         "comma list of models the embedded Triton loads (what the configured models need unless set)",
     )
+
+
+class Hub(Section):
+    """The model hub that ``models fetch`` gets weights from."""
+
+    endpoint: str = setting("https://huggingface.co", "HF_ENDPOINT", "the model hub, or a mirror of it")
+    token: str = setting("", "HF_TOKEN", "token for the hub, where it asks for one", secret=True)
 
 
 class Weaviate(Section):
@@ -496,6 +503,7 @@ class Settings(Section):
     fetch: Fetch = Fetch()
     jobs: Jobs = Jobs()
     triton: Triton = Triton()
+    hub: Hub = Hub()
     weaviate: Weaviate = Weaviate()
     metrics: Metrics = Metrics()
     flower: Flower = Flower()

@@ -28,6 +28,7 @@ from sections import (
     PROJECT_ROOT,
     Fetch,
     Flower,
+    Hub,
     Jobs,
     Keep,
     Logging,
@@ -49,6 +50,7 @@ __all__ = [
     "Entry",
     "Fetch",
     "Flower",
+    "Hub",
     "Jobs",
     "Keep",
     "Loaded",
@@ -69,6 +71,8 @@ __all__ = [
 ]
 
 STACK_FILE = "run/stack.json"
+#: The settings in a file.
+TOML_FILE = PROJECT_ROOT / "weavloader.toml"
 #: Ends the name of a variable that names a file with a secret, as containers mount them.
 FILE_SUFFIX = "_FILE"
 
@@ -212,7 +216,7 @@ def load(environment: Mapping[str, str] | None = None, toml_file: Path | None = 
     Raises ``ConfigurationError`` naming the variable, what is wrong with it and where it was set.
     """
     environment, files = _with_secret_files(os.environ if environment is None else environment)
-    toml_file = toml_file or PROJECT_ROOT / "weavloader.toml"
+    toml_file = toml_file or TOML_FILE
     toml = _toml_values(toml_file)
     data, data_origin = _data_folder(environment, toml)
     stack_values: dict[str, Any] = dict((running_stack(data) or {}).get("values", {}))
@@ -301,6 +305,7 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     if settings.flower.url and urlsplit(settings.flower.url).scheme not in ("http", "https"):
         refuse("WEAVLOADER_FLOWER_URL", "it is not an http:// or https:// URL")
     for env, url in (
+        ("HF_ENDPOINT", settings.hub.endpoint),
         ("WEAVLOADER_PROMETHEUS_URL", settings.metrics.prometheus_url),
         ("WEAVLOADER_WEB_URL", settings.web.url),
     ):

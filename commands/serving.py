@@ -1,4 +1,4 @@
-"""``models``: what the model server has, whether it speaks the contract, and how quick it is."""
+"""``models``: what the model server has, whether it speaks the contract, and how quick it is (see also ``weights``)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import settings as configuration
 from commands.calibrating import gathered
 from commands.progress import Steps, busy
 from commands.shown import plain, print_json, say, status_text
+from commands.weights import fetch, use
 from errors import EXIT_FAILED, EXIT_OK, UsageError
 from records import PartState, Picture
 from settings import Settings
@@ -64,7 +65,7 @@ def _settings() -> Settings:
 
 @click.group()
 def models() -> None:
-    """The models on Triton: what is there, whether it fits, and how quick it is."""
+    """The models on Triton: what is there, whether it fits, how quick it is; and better ones from a model hub."""
 
 
 @models.command(name="list")
@@ -228,5 +229,8 @@ def _counts(text: str | None) -> list[int]:
         raise UsageError(f"--at-a-time {text!r}: give whole numbers from 1 to 4096, for example 1,8,32")
     return found
 
+
+models.add_command(fetch)
+models.add_command(use)
 
 COMMANDS = (models,)

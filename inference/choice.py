@@ -28,8 +28,8 @@ def open_captioner(section: Triton, connection: TritonConnection, prompt: str = 
     name = section.captioner
     if name in NOT_CAPTIONERS:
         raise ConfigurationError(
-            f"WEAVLOADER_CAPTIONER is {name!r}, which does not caption: use light_captioner, gemma3, qwen2_5_vl or"
-            " florence2base."
+            f"WEAVLOADER_CAPTIONER is {name!r}, which does not caption: use light_captioner, florence2_captioner,"
+            " gemma3, qwen2_5_vl or florence2base."
         )
     if prompt and name not in VLMS:
         raise UsageError(f"the model {name} takes no prompt, as {' and '.join(sorted(VLMS))} do: leave it out")
@@ -48,8 +48,8 @@ def open_embedder(section: Triton, connection: TritonConnection) -> AnyEmbedder:
     name = section.embedder
     if name in NOT_EMBEDDERS:
         raise ConfigurationError(
-            f"WEAVLOADER_EMBEDDER is {name!r}, which does not put a picture into one vector: use light_embedder, clip"
-            " or align."
+            f"WEAVLOADER_EMBEDDER is {name!r}, which does not put a picture into one vector: use light_embedder,"
+            " clip_vit_b32, clip or align."
         )
     return ClipEmbedder(name, connection) if name in PIXEL_EMBEDDERS else LightEmbedder(name, connection)
 

@@ -57,8 +57,8 @@ def prompt_version(*prompts: str) -> str:
 # The field's models by what they do. Every other name speaks our own contract.
 VLMS: Final = frozenset({"gemma3", "qwen2_5_vl"})
 PIXEL_EMBEDDERS: Final = frozenset({"clip", "align"})
-NOT_EMBEDDERS: Final = VLMS | {"florence2base", "colbert", "light_captioner", "light_vision"}
-NOT_CAPTIONERS: Final = PIXEL_EMBEDDERS | {"colbert", "light_embedder", "light_vision"}
+NOT_EMBEDDERS: Final = VLMS | {"florence2base", "colbert", "light_captioner", "light_vision", "florence2_captioner"}
+NOT_CAPTIONERS: Final = PIXEL_EMBEDDERS | {"colbert", "light_embedder", "light_vision", "clip_vit_b32"}
 
 # What a model calls inside the server (BLS), which has to be loaded before it.
 NEEDS: Final = MappingProxyType({"light_captioner": ("light_vision",), "light_embedder": ("light_vision",)})

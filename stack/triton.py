@@ -24,6 +24,7 @@ from pathlib import Path
 from errors import ConfigurationError, PartUnavailable
 from inference.model_config import NEEDS
 from settings import PROJECT_ROOT, Settings, environment_variable
+from stack import light
 from stack.launch import KEEPING_MEMORY, Launch
 
 REQUIREMENTS = PROJECT_ROOT / "triton" / "requirements.txt"
@@ -82,7 +83,6 @@ def launch(
     prefix = shm_prefix(data)
     options = {
         "id": _server_id(settings),
-        "model-repository": str(section.repository),
         "model-control-mode": "explicit",
         "disable-auto-complete-config": None,
         "backend-directory": str(_backend_folder(installed, data)),
@@ -98,7 +98,9 @@ def launch(
     }
     argv = [str(installed.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver")]
     argv += [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
-    argv += [f"--load-model={name}" for name in _models(settings, models)]
+    loaded = _models(settings, models)
+    argv += [f"--model-repository={folder}" for folder in _repositories(section.repository, loaded)]
+    argv += [f"--load-model={name}" for name in loaded]
     libraries = [installed.packages / "nvidia_pytriton.libs", installed.libpython]
     environment = {
         # The backend's embedded interpreter finds its packages through the first python3 on PATH.
@@ -107,6 +109,7 @@ def launch(
         "PYTHONHOME": "",
         "PYTHONPATH": "",
         "TOKENIZERS_PARALLELISM": "false",
+        "TRITON_WEIGHTS": str(light.weights(settings.paths.cache)),
         **KEEPING_MEMORY,
     }
     return Launch(tuple(argv), environment, prefix)
@@ -154,14 +157,30 @@ def _get(url: str) -> bytes:
 
 
 def check_models(settings: Settings, models: Sequence[str]) -> None:
-    """Return when the model repository has them all. Raises ``ConfigurationError`` naming the first that it has not."""
-    repository = settings.triton.repository
+    """Return when the model repository has them all, and the weights of those that are fetched are there.
+
+    Raises ``ConfigurationError`` naming the first that is not.
+    """
+    repository, cache = settings.triton.repository, settings.paths.cache
     for name in models:
-        if not (repository / name / "config.pbtxt").is_file():
+        if (repository / name / "config.pbtxt").is_file():
+            continue
+        if name not in light.models():
             raise ConfigurationError(
                 f"there is no model {name!r} in the model repository {repository}: name another in WEAVLOADER_CAPTIONER"
                 " or WEAVLOADER_EMBEDDER, put it there, or set TRITON_HOST to a server that has it"
             )
+        if light.lacking(cache, name):
+            raise ConfigurationError(
+                f"the weights of {name} are not in {light.weights(cache)}: get them by `python main.py models fetch"
+                " light`, or go back by `python main.py models use packaged`"
+            )
+
+
+def _repositories(own: Path, models: Sequence[str]) -> tuple[Path, ...]:
+    """The model repository, and that of the fetched models where one of them is to be loaded from there."""
+    fetched = [name for name in models if name in light.models() and not (own / name).is_dir()]
+    return (own, light.REPOSITORY) if fetched else (own,)
 
 
 def _models(settings: Settings, models: Sequence[str] | None) -> Sequence[str]:

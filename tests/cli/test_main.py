@@ -43,6 +43,8 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
     [
         *COMMANDS,
         "models bench",
+        "models fetch",
+        "models use",
         "dlq list",
         "dlq show",
         "dlq stats",

@@ -21,6 +21,7 @@ from stack import ROLES
 from tests.containers.files import (
     COMPOSE,
     COMPOSE_FILES,
+    CPU_FILE,
     GPU_FILE,
     ROLES_FILE,
     SHARED_FILE,
@@ -44,6 +45,7 @@ FIXED = {
 PUBLISHED = {"weavloader": {8080, 5555}, "web": {8000}, "grafana": {3000}}
 LOOPBACK = re.compile(r"\$\{WEAVLOADER_PUBLISH:-127\.0\.0\.1\}:(\d+):\1")
 OURS = ("weavloader", "web", "secrets")
+ROLES_OF_MODELS = ("CAPTIONER", "EMBEDDER")
 
 
 def variables(value: Any) -> set[str]:
@@ -58,7 +60,9 @@ def test_the_file_meets_the_compose_specification(file: Path) -> None:
 
 
 @pytest.mark.debian("docker-compose")
-@pytest.mark.parametrize("further", [(), (ROLES_FILE,), (GPU_FILE,), (SHARED_FILE,)], ids=lambda names: str(len(names)))
+@pytest.mark.parametrize(
+    "further", [(), (ROLES_FILE,), (GPU_FILE,), (CPU_FILE,), (SHARED_FILE,)], ids=lambda names: "".join(map(str, names))
+)
 def test_docker_compose_1_29_reads_it_without_any_variable(
     debian: Callable[[str], Path], further: tuple[Path, ...]
 ) -> None:
@@ -203,3 +207,17 @@ def test_prometheus_scrapes_services_that_are_there(file: Path) -> None:
     assert names <= set(services(COMPOSE)) | set(services(file))
     if file == ROLES_FILE:
         assert set(scraping.ROLES_WITH_ENDPOINT) <= names
+
+
+def test_on_the_cpu_the_models_that_are_asked_for_are_those_that_triton_loads_from_one_volume() -> None:
+    from stack import light
+
+    triton, product = (services(CPU_FILE)[name] for name in ("triton", "weavloader"))
+    loaded = set(triton["environment"]["TRITON_MODELS"].removeprefix("${TRITON_MODELS:-").rstrip("}").split(","))
+    asked = {product["environment"][f"WEAVLOADER_{role}"].rpartition(":-")[2].rstrip("}") for role in ROLES_OF_MODELS}
+    assert loaded == asked == set(light.models())
+    assert triton["volumes"] == product["volumes"] == ["models:/cache"]
+    dockerfile = (PROJECT_ROOT / "triton" / "Dockerfile").read_text()
+    assert product["environment"]["WEAVLOADER_CACHE_DIR"] == "/cache"
+    assert f"TRITON_WEIGHTS={light.weights(Path('/cache'))} " in dockerfile
+    assert "\nFROM light AS cpu\n" in dockerfile

@@ -31,7 +31,8 @@ def test_every_base_is_pinned_and_every_image_runs_without_root(dockerfile: Path
     bases = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, re.M))
     assert all(re.fullmatch(r"[\w./-]+:\d[\w.-]+", base) for base in bases.values())
     stages = re.split(r"^FROM ", text, flags=re.M)[1:]
-    assert all(re.match(rf"\$\{{({'|'.join(bases)})\}}", stage) for stage in stages)
+    earlier = re.findall(r"^FROM \S+ AS (\w+)$", text, re.M)
+    assert all(re.match(rf"\$\{{({'|'.join(bases)})\}}|({'|'.join(earlier)}) AS", stage) for stage in stages)
     final = [stage for stage in stages if "ENTRYPOINT" in stage]
     assert final
     assert all({"USER 10001:0", "STOPSIGNAL SIGTERM"} <= set(stage.splitlines()) for stage in final)

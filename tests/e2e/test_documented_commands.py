@@ -34,6 +34,8 @@ ELSEWHERE = {
     "cleaner": "tests/fixtures/workers.py",
     "metrics": "tests/cli/test_metrics_role.py",
     "models bench": "tests/cli/test_models.py",
+    "models fetch": "tests/hub/test_hub_models.py",
+    "models use": "tests/hub/test_hub_models.py",
     "models warm": "tests/cli/test_models.py",
     "moderator": "tests/fixtures/workers.py",
     "processor": "tests/fixtures/workers.py",

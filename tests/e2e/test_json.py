@@ -22,6 +22,7 @@ from tests.ledger.samples import bury, make_records
 #: What starts or serves something; all else lists or changes something that can be listed.
 SERVING = {
     "adopt",  # needs another program's collection: test_adopting.py
+    "models use",  # writes the project's own settings file: tests/hub
     *("demo", "up", "setup", "replay", "mcp"),
     *("stream", "processor", "moderator", "cleaner", "scheduler", "metrics", "flower", "web"),
 }
@@ -37,6 +38,7 @@ WORDS = {
     "audit": ("--deep", "--since", "1h"),
     "calibrate": ("--seconds", "0.5", "--in-flight", "4"),
     "models bench": ("--seconds", "0.2", "--at-a-time", "1,2"),
+    "models fetch": ("light", "--dry-run"),
     "evaluate": ("{dataset}",),
     "backup": ("{kept}-2", "--dry-run"),
     "restore": ("{kept}", "--dry-run"),

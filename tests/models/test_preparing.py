@@ -316,3 +316,29 @@ def test_nothing_of_the_preparing_needs_a_package() -> None:
         2,
         "use: python3 -m weavloader_models configs | fetch | check | prepare FOLDER\n",
     )
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_default_weights_are_pinned_and_others_are_taken_as_they_are_now(name: str) -> None:
+    prefix = f"TRITON_{name.upper()}"
+    assert re.fullmatch("[0-9a-f]{40}", read(TRITON_MODELS=name).options[name].revision)
+    assert read(TRITON_MODELS=name, **{f"{prefix}_PATH": "somebody/else"}).options[name].revision == "main"
+    assert read(TRITON_MODELS=name, **{f"{prefix}_REVISION": "v1"}).options[name].revision == "v1"
+
+
+def test_the_models_that_are_fetched_elsewhere_are_loaded_from_beside_the_server_s_start(tmp_path: Path) -> None:
+    done = started(tmp_path, TRITON_MODELS="clip_vit_b32")
+    assert {f"--model-repository={PROJECT_ROOT}/triton/hub", "--load-model=clip_vit_b32"} <= set(
+        done.stdout.splitlines()
+    )
+    both = started(
+        tmp_path,
+        TRITON_MODELS="clip,clip_vit_b32",
+        TRITON_CLIP_PATH=str(weights_folder(tmp_path / "weights", 100)),
+        TRITON_PREPARED=str(tmp_path / "repository"),
+    )
+    assert [word for word in both.stdout.splitlines() if "load-model" in word] == [
+        "--load-model=clip_vit_b32",
+        "--load-model=clip_batched",
+        "--load-model=clip",
+    ]

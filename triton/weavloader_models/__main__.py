@@ -15,6 +15,8 @@ from weavloader_models.errors import CannotStart
 
 USAGE = "use: python3 -m weavloader_models configs | fetch | check | prepare FOLDER"
 NO_USE = 2
+#: The models whose weights the product fetches, where the image has their code.
+HUB = Path(__file__).resolve().parents[1] / "hub"
 
 
 def say(line: str) -> None:
@@ -25,8 +27,8 @@ def say(line: str) -> None:
 def chosen(has: memory.Machine) -> options.Chosen:
     """What the environment chooses on this machine."""
     vllm = Path(os.environ.get("TRITON_BACKENDS", "/opt/tritonserver/backends"), "vllm").is_dir()
-    repository = Path(os.environ.get("TRITON_MODEL_REPOSITORY", "") or "/models")
-    own = frozenset(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    repositories = Path(os.environ.get("TRITON_MODEL_REPOSITORY", "") or "/models"), HUB
+    own = frozenset(path.parent.name for folder in repositories for path in folder.glob("*/config.pbtxt"))
     return options.read(os.environ, tuple(has.gpus), vllm=vllm, own=own)
 
 

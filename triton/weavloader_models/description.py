@@ -18,13 +18,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """What is loaded by default, and how large it is.
+    """What is loaded by default, at which commit on the hub, and how large it is.
 
     ``parameters`` are counted, not bytes. ``gated``: a token of an account that accepted the licence is needed.
     ``generates``: it writes text. ``prompt`` is the picture's place and the question's in vLLM's text input.
     """
 
     path: str
+    revision: str
     parameters: float
     batch: int
     gated: bool = False
@@ -52,14 +53,27 @@ class Model:
 
 
 WEIGHTS = {
-    "clip": Weights("apple/DFN5B-CLIP-ViT-H-14-378", 0.987e9, batch=16, context=77),
-    "align": Weights("kakaobrain/align-base", 0.172e9, batch=16, context=64),
-    "colbert": Weights("colbert-ir/colbertv2.0", 0.11e9, batch=32, context=512),
+    "clip": Weights(
+        "apple/DFN5B-CLIP-ViT-H-14-378", "01b771ed0d1395ca5ffdd279897d665ebe00dfd2", 0.987e9, batch=16, context=77
+    ),
+    "align": Weights(
+        "kakaobrain/align-base", "e96a37facc7b1f59090ece82293226b817afd6ba", 0.172e9, batch=16, context=64
+    ),
+    "colbert": Weights(
+        "colbert-ir/colbertv2.0", "c1e84128e85ef755c096a95bdb06b47793b13acf", 0.11e9, batch=32, context=512
+    ),
     "florence2base": Weights(
-        "florence-community/Florence-2-base", 0.232e9, batch=8, generates=True, max_tokens=1024, context=1024
+        "florence-community/Florence-2-base",
+        "00921df66db728a9ceb750f5eca43e5c203a2051",
+        0.232e9,
+        batch=8,
+        generates=True,
+        max_tokens=1024,
+        context=1024,
     ),
     "gemma3": Weights(
         "google/gemma-3-4b-it",
+        "093f9f388b31de276ce2de164bdc2081324b9767",
         4.3e9,
         batch=8,
         gated=True,
@@ -70,6 +84,7 @@ WEIGHTS = {
     ),
     "qwen2_5_vl": Weights(
         "Qwen/Qwen2.5-VL-7B-Instruct",
+        "cc594898137f460bfe9f0759e9844b3ce807cfb5",
         8.29e9,
         batch=8,
         generates=True,

@@ -113,10 +113,11 @@ def _options(
             f"{given.name('TENSOR_PARALLEL')} is {tensor_parallel}, and there are {len(here)} GPUs for it"
         )
     dtype = given.one_of("DTYPE", DTYPES, "auto")
+    path = given.text("PATH", default.path)
     return Options(
         weights=name,
-        path=given.text("PATH", default.path),
-        revision=given.text("REVISION", "main"),
+        path=path,
+        revision=given.text("REVISION", default.revision if path == default.path else "main"),
         gpus=here,
         dtype=("bfloat16" if here else "float32") if dtype == "auto" else dtype,
         form=form,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,15 @@ class Engine(PythonModel):
         each = iter(answers)
         return [self._response([next(each) for _ in range(count)]) for count in counts]
 
+    def picked(
+        self, rows: Sequence[Arrays], read: Callable[[Arrays], Any], answer: Callable[[list[Any]], list[Answer]]
+    ) -> list[Answer]:
+        """``answer`` of what ``read`` makes of the rows, without those that it refuses, which are answered so."""
+        found: list[Any] = [_tried(read, row) for row in rows]
+        asked = [one for one in found if not isinstance(one, Exception)]
+        answered = iter(answer(asked) if asked else ())
+        return [one if isinstance(one, Exception) else next(answered) for one in found]
+
     def _response(self, answers: list[Answer]) -> Any:
         failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
         if failed is not None:
@@ -77,6 +86,15 @@ class Engine(PythonModel):
     def stacked(self, values: list[np.ndarray]) -> np.ndarray:
         """The rows of one output as one array."""
         return np.stack(values)
+
+
+def _tried(read: Callable[[Arrays], Any], row: Arrays) -> Any:
+    try:
+        return read(row)
+    except Refusal as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - one row's fault is not the others'
+        return told(error, 1)
 
 
 def response(outputs: Arrays) -> Any:

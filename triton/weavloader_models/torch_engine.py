@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from transformers.utils import logging
 
 from weavloader_models.pictures import Decoder
-from weavloader_models.serving import Answer, Arrays, Engine, Refusal, told
+from weavloader_models.serving import Arrays, Engine
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -57,29 +57,11 @@ class TorchEngine(Engine):
             for name, value in batch.items()
         }
 
-    def picked(
-        self, rows: Sequence[Arrays], read: Callable[[Arrays], Any], answer: Callable[[list[Any]], list[Answer]]
-    ) -> list[Answer]:
-        """``answer`` of what ``read`` makes of the rows, without those that it refuses, which are answered so."""
-        found: list[Any] = [_tried(read, row) for row in rows]
-        asked = [one for one in found if not isinstance(one, Exception)]
-        answered = iter(answer(asked) if asked else ())
-        return [one if isinstance(one, Exception) else next(answered) for one in found]
-
     def pictures(self, rows: Sequence[Arrays]) -> list[Any]:
         """The ``image`` of each row, decoded; None where it is empty, a ``Refusal`` where it cannot be decoded."""
         encoded = [row["image"].reshape(-1)[0] for row in rows]
         decoded = iter(self.decoder.decode([data for data in encoded if data]))
         return [next(decoded) if data else None for data in encoded]
-
-
-def _tried(read: Callable[[Arrays], Any], row: Arrays) -> Any:
-    try:
-        return read(row)
-    except Refusal as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - one row's fault is not the others'
-        return told(error, 1)
 
 
 def numbers(tensor: Any) -> np.ndarray:

@@ -6,8 +6,15 @@ Their modules are imported here only when a process first works on an image, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -32,6 +39,7 @@ from records import (
 from settings import Settings
 
 if TYPE_CHECKING:
+    from client import WeaviateStore
     from inference import TritonConnection
 
 #: The cause where a model answers nobody in time.
@@ -174,6 +182,79 @@ QuickAgain = Callable[[], Awaitable[bool]]
 Choose = Callable[[Redo, Ports], tuple[Ports, bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What one image is worked on with from beginning to end: the version of the collection that is in use does not
+    change meanwhile. ``embedder`` is the model of its vectors; '' where it says none, and the configured one makes
+    them.
+    """
+
+    ports: Ports
+    chosen: Choose = lambda _order, ports: (ports, False)
+    embedder: str = ""
+
+
+@dataclass(frozen=True)
+class _Unsettled:
+    """The store for an image whose work began while nobody could say which version is in use."""
+
+    store: Store
+    versions: WeaviateStore
+
+    async def land(self, image: IndexedImage) -> None:
+        version = await self.versions.current()
+        if version.embedder not in ("", image.embedder.name):
+            raise PartUnavailable(
+                "weaviate",
+                f"the vectors of {version.collection} are of {version.embedder}, and the image's is of"
+                f" {image.embedder.name}: it is embedded again",
+                cause="version_changed",
+            )
+        with self.versions.held(version):
+            await self.store.land(image)
+
+    async def whole(self, id: str) -> StoredImage | None:
+        return await self.store.whole(id)
+
+
+class Versions:
+    """Settles images on the version that is in use when their work begins."""
+
+    def __init__(self, settings: Settings, connection: TritonConnection, store: WeaviateStore, ports: Ports) -> None:
+        self._settings, self._connection, self._store = settings, connection, store
+        configured = settings.triton.embedder
+        self._known = {configured: Settled(ports, partial(_chosen, settings, connection), configured)}
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Settled]:
+        """Where the store is away, models work as they are configured, and whether that fits is seen at the landing."""
+        try:
+            version = await self._store.current()
+        except PartUnavailable:
+            unsettled = self._as_configured()
+            ports = unsettled.ports
+            yield replace(unsettled, ports=replace(ports, store=_Unsettled(ports.store, self._store)))
+            return
+        with self._store.held(version):
+            yield self._with(version.embedder) if version.embedder else self._as_configured()
+
+    def _as_configured(self) -> Settled:
+        return replace(self._known[self._settings.triton.embedder], embedder="")
+
+    def _with(self, name: str) -> Settled:
+        if name not in self._known:
+            from inference import open_embedder, reads_original
+
+            triton = self._settings.triton.model_copy(update={"embedder": name})
+            embedder = open_embedder(triton, self._connection)
+            ports = replace(self._as_configured().ports, embedder=_EmbedStage(embedder))
+            if reads_original(embedder):
+                ports = replace(ports, preparer=_KeepingOriginals(ports.preparer))
+            settings = self._settings.model_copy(update={"triton": triton})
+            self._known[name] = Settled(ports, partial(_chosen, settings, self._connection), name)
+        return self._known[name]
+
+
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
@@ -182,12 +263,12 @@ class OpenPorts:
         ports: Ports,
         stack: AsyncExitStack,
         quick_again: QuickAgain | None = None,
-        chosen: Choose = lambda _order, ports: (ports, False),
+        versions: Versions | None = None,
     ) -> None:
         self.ports = ports
         self._stack = stack
         self._quick_again = quick_again
-        self.chosen = chosen
+        self._versions = versions
         self._asking: asyncio.Task[bool] | None = None
 
     @classmethod
@@ -234,9 +315,13 @@ class OpenPorts:
                 store=store,
                 text_share=settings.triton.text_share,
             )
-            asked = partial(quick_again, connection, captioner, embedder)
-            return cls(timed(ports), stack.pop_all(), asked, partial(_chosen, settings, connection))
+            asked, ports = partial(quick_again, connection, captioner, embedder), timed(ports)
+            return cls(ports, stack.pop_all(), asked, Versions(settings, connection, store, ports))
         raise AssertionError("an exit stack swallows nothing")
+
+    def settled(self) -> AbstractAsyncContextManager[Settled]:
+        """What one image is worked on with. Raises as the store does."""
+        return nullcontext(Settled(self.ports)) if self._versions is None else self._versions.settled()
 
     async def quick_again(self) -> bool:
         """Whether models that answered nobody in time are quick again: one answer for all that ask at a time."""

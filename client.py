@@ -240,7 +240,7 @@ class WeaviateStore(Versioning, Removing, Copying):
             check_name(name)
             return await look(await self._connected(), name, self._in_use)
 
-        self._in_use = found = await self._call("open", ask)
+        self._in_use = found = await self._call("version", ask)
         self._looked_at = asked_at
         return found
 
@@ -324,7 +324,7 @@ class WeaviateStore(Versioning, Removing, Copying):
             raise
         except border.RAISED as error:
             ours = border.translate(error, self.address, self._section.timeout)
-            if operation == "open" and isinstance(ours, PermanentError):  # no image is at fault
+            if operation in ("open", "version") and isinstance(ours, PermanentError):  # no image is at fault
                 ours = border.unavailable(self.address, str(ours))
             status = ours.cause
             raise ours from error

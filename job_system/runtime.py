@@ -35,7 +35,8 @@ from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
 from job_system.policy import Bury, Leave, PoisonError, Wait, is_poison, judge
-from job_system.ports import MODEL_SLOW, OpenPorts
+from job_system.ports import OpenPorts
+from job_system.stages import MODEL_SLOW
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import Again, process_image, redo_image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from store.wire import LandingObject
 T = TypeVar("T")
 
 _IDS = 1000  # ids of one request
+_BEFORE_ALL = str(uuid.UUID(int=0))  # with a cursor from the beginning on objects come by their ids
 #: What is copied of an object. An older schema has not all of it; BLOBs, which nothing of ours fills, are left.
 _COPIED = tuple(item.name for step in MIGRATIONS for item in step.properties if item.name not in ("audio", "video"))
 
@@ -110,7 +112,7 @@ class Versioning(ABC):
 
     async def put_in_use(self, collection: str) -> None:
         """Have this collection be the one in use, for all who look from now on."""
-        name = self._section.collection
+        name, collection = self._section.collection, versions.collection_of(collection, 1)
         if collection == versions.collection_of(name, 1) and not (await self.current()).told_apart:
             return
         await self._ask("open", lambda client: versions.point(client, name, collection))
@@ -147,7 +149,7 @@ class Versioning(ABC):
         answer = await self._ask(
             "list",
             lambda client: client.collections.use(version.collection).query.fetch_objects(
-                limit=_IDS, after=after or None, return_properties=[]
+                limit=_IDS, after=after or _BEFORE_ALL, return_properties=[]
             ),
         )
         return [str(one.uuid) for one in answer.objects]
@@ -157,7 +159,7 @@ class Versioning(ABC):
         answer = await self._ask(
             "list",
             lambda client: client.collections.use(version.collection).query.fetch_objects(
-                limit=size, after=after or None, return_properties=None
+                limit=size, after=after or _BEFORE_ALL, return_properties=None
             ),
         )
         return [_whole(one) for one in answer.objects]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -18,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from client import WeaviateStore
 from ledger import Ledger
 from records import SearchFilters, StoredImage
 from searching import Finder
@@ -31,6 +31,7 @@ from tests.inference.pictures import encoded, noise
 MODELS = ("light_captioner", "light_embedder", "plain_embedder", "embedder_nan")
 #: Numbers of a vector of each model.
 LIGHT, PLAIN = 384, 16
+OTHER = {"plain_embedder": "light_embedder", "light_embedder": "plain_embedder"}
 
 
 @contextmanager
@@ -144,7 +145,7 @@ def searching(house: House) -> Iterator[Callable[[], int]]:
 
 
 def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, tmp_path: Path) -> None:
-    add(house, tmp_path, "before", 40)
+    add(house, tmp_path, "before", 24)
     old = everything(house, vectors=True)
     assert {image.hit.vector.size for image in old.values() if image.hit.vector is not None} == {LIGHT}
     dry = house.json("reindex", "--embedder", "plain_embedder", "--dry-run")
@@ -188,3 +189,169 @@ def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, t
     assert house.json("search", "noise")["results"]
     deep = json.loads(house.run("audit", "--deep", "--json", "--since", "1h", timeout=120).stdout)["deep"]
     assert [deep[name] for name in ("missing", "not_searchable", "unknown_to_ledger", "twice")] == [[], [], [], []]
+
+
+def killed_at(house: House, step: int, *words: str) -> int:
+    """The command, killed at a step; its code (-9 where it came so far)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.dying_reindex", str(step), "reindex", *words, "--json"],
+        cwd=ROOT,
+        env=clean_environment(WEAVLOADER_DATA_DIR=str(house.data)),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode
+
+
+def test_killed_at_any_moment_the_same_command_goes_on(house: House, tmp_path: Path) -> None:
+    """Back to the first model: killed at steps that change something, and at moments of chance, while things land."""
+    add(house, tmp_path, "killed", 80)
+    before, images = audit(house), everything(house)
+    chance, other = random.Random(27), OTHER[in_use(house)["embedder"]]
+    for step in (2, 5, 8):
+        assert killed_at(house, step, "--embedder", other) == -signal.SIGKILL
+        assert len(everything(house)) == len(images)
+        unlocked(house)
+    process = started(house)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(chance.uniform(2, 5))
+    process.kill()
+    process.communicate()
+    unlocked(house)
+    add(house, tmp_path, "meanwhile", 2)
+    assert house.json("search", "noise")["results"]
+    told = ended(started(house, "--embedder", other)) if status(house)["reindex"] else status(house)["last"]
+    assert told["state"] == "switched"
+    counts = audit(house)
+    new = everything(house)
+    assert (counts["difference"], len(new)) == (0, len(images) + counts["landed"] - before["landed"])
+    assert {image.hit.embedding_model for image in new.values()} == {other}
+
+
+def unlocked(house: House) -> None:
+    """The locks of a killed command are gone, as they are some seconds after it."""
+    with Ledger(loaded(house).jobs) as ledger:
+        for name in ("reindex", "maintenance", "adopt", "alone"):
+            ledger._connection.command("DEL", f"weavloader:lock:{name}")
+
+
+def test_what_is_forgotten_while_it_runs_does_not_come_back_and_old_versions_go_when_told(
+    house: House, tmp_path: Path
+) -> None:
+    add(house, tmp_path, "forgotten", 30)
+    before = len(everything(house))
+    model = in_use(house)["embedder"]
+    other = OTHER[model]
+    process = started(house, "--embedder", other)
+    eventually(lambda: process.poll() is not None or status(house)["reindex"], 60)
+    gone = house.json("forget", "--camera", "forgotten", "--yes")
+    assert ended(process)["state"] == "switched"
+    assert gone["forgotten"] == 30
+    left = everything(house)
+    assert (len(left), {image.hit.result.camera for image in left.values()} & {"forgotten"}) == (before - 30, set())
+    assert audit(house)["difference"] == 0
+    versions = status(house)["versions"]
+    assert versions[-2]["objects"] == versions[-1]["objects"] == before - 30, "gone from the old one too"
+    refused = house.run("reindex", "--drop-old")
+    assert (refused.returncode, "add --yes to drop" in refused.stderr) == (2, True)
+    told = house.json("reindex", "--drop-old", "--dry-run")
+    assert (told["dry_run"], len(told["dropped"])) == (True, len(versions) - 1)
+    house.json("reindex", "--drop-old", "--yes")
+    (only,) = status(house)["versions"]
+    assert (only["in_use"], only["objects"], only["embedder"]) == (True, before - 30, other)
+    assert house.run("reindex", "--drop-old", "--yes").returncode == 1
+    assert house.json("search", "noise")["results"]
+    add(house, tmp_path, "later", 2)
+    assert len(everything(house)) == before - 28
+
+
+def test_a_back_up_of_a_later_version_comes_back(house: House, tmp_path: Path) -> None:
+    assert in_use(house)["collection"].rpartition("_v")[2].isdigit()
+    add(house, tmp_path, "kept", 3)
+    before, counts = everything(house, vectors=True), audit(house)
+    kept = tmp_path / "kept-copy"
+    assert house.run("backup", str(kept), timeout=120).returncode == 0
+    assert house.json("forget", "--camera", "kept", "--yes")["forgotten"] == 3
+    done = house.run("restore", str(kept), "--replace", timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = everything(house, vectors=True)
+    assert set(after) == set(before)
+    assert {len(image.hit.vector) for image in after.values() if image.hit.vector is not None} == {
+        len(image.hit.vector) for image in before.values() if image.hit.vector is not None
+    }
+    assert (audit(house)["difference"], audit(house)["landed"]) == (0, counts["landed"])
+    assert house.json("search", "noise")["results"]
+    add(house, tmp_path, "again", 1)
+    assert len(everything(house)) == len(before) + 1
+
+
+def test_how_far_it_is_is_told_and_it_can_be_given_up(house: House, tmp_path: Path) -> None:
+    add(house, tmp_path, "given-up", 20)
+    model, before = in_use(house), audit(house)
+    other = OTHER[model["embedder"]]
+    assert killed_at(house, 8, "--embedder", other) == -signal.SIGKILL
+    told = status(house)["reindex"]
+    assert (told["embedder"], told["state"], told["old"]) == (other, "copying", model["collection"])
+    text = house.run("reindex", "--status").stdout
+    assert f"under way: {told['collection']} by {other}, copying" in text
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"http://127.0.0.1:{house.environment['WEAVLOADER_METRICS_PORT']}/metrics") as answer:
+        assert 'weavloader_reindex_images{place="left"}' in answer.read().decode()
+    unlocked(house)
+    same = house.run("reindex", "--embedder", model["embedder"])
+    assert (same.returncode, "is another model: go on with that one" in same.stderr) == (2, True), same.stderr
+    restoring = house.run("restore", str(backed_up(house, tmp_path)), "--replace", timeout=120)
+    assert (restoring.returncode, "a reindex into" in restoring.stderr) == (2, True), restoring.stderr
+    assert house.json("reindex", "--cancel")["state"] == "cancelled"
+    assert told["collection"] not in {version["collection"] for version in status(house)["versions"]}
+    assert (in_use(house), audit(house)) == (model, before)
+    assert house.run("reindex", "--cancel").returncode == 1
+
+
+def backed_up(house: House, tmp_path: Path) -> Path:
+    out = tmp_path / "backed-up"
+    assert house.run("backup", str(out), timeout=120).returncode == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--embedder", "nobody"), 2, "has no model 'nobody': it has"),
+        (("--embedder", "light_captioner"), 2, "--embedder light_captioner is no embedder"),
+        (("--embedder", "colbert"), 2, "--embedder colbert is no embedder"),
+        (("--status", "--cancel"), 2, "do not go together"),
+        (("--status", "--embedder", "light_embedder"), 2, "are for a new reindex"),
+        (("--yes",), 2, "--yes is for --drop-old"),
+        (("--cancel", "--dry-run"), 2, "--dry-run is for a reindex"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_changes_nothing(
+    house: House, words: tuple[str, ...], code: int, says: str
+) -> None:
+    before = status(house)
+    done = house.run("reindex", *words)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert status(house) == before
+
+
+def test_the_model_that_made_them_is_nothing_to_do(house: House) -> None:
+    model = in_use(house)["embedder"]
+    done = house.run("reindex", "--embedder", model)
+    assert (done.returncode, f"are of {model} version 1 already" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_version_has_the_vectors_of_one_model(house: House) -> None:
+    """`reprocess` with another one would mix them."""
+    other = OTHER[in_use(house)["embedder"]]
+    done = house.run("reprocess", "--since", "7d", "--only", "embedding", "--model", other)
+    assert (done.returncode, f"`python main.py reindex --embedder {other}`" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_model_server_that_is_away_is_told(house: House) -> None:
+    done = house.run("reindex", TRITON_HOST="127.0.0.1", TRITON_PORT="1")
+    assert done.returncode == 3
+    assert "Triton at 127.0.0.1:1" in done.stderr

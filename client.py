@@ -47,8 +47,10 @@ _CLOSE_SECONDS = 10.0
 # The SDK's own attempts at an unavailable server, as in its insert_many.
 _ATTEMPTS = 2
 
-#: Seconds for which it is known which version of the collection is in use.
-VERSION_SECONDS = 2.0
+#: Seconds for which it is not asked again which version of the collection is in use, those after which nobody goes by an
+#: answer any more, however long it was on its way, and how often it is asked for then.
+VERSION_SECONDS, OLDEST_VERSION_SECONDS = 2.0, 5.0
+_VERSION_ATTEMPTS = 5
 
 # A channel finds its server again soon after it came back, takes the way that the settings say, and shares no TCP
 # connection with another one: a new channel must not get the dead connection of the one that it replaces.
@@ -100,7 +102,7 @@ class WeaviateStore(Versioning, Removing, Copying):
         self._ready: dict[str, Collection] = {}  # to land in
         self._seen: dict[str, Collection] = {}  # to read
         self._opening = asyncio.Lock()
-        self._looking: asyncio.Task[Version] | None = None
+        self._looking: asyncio.Task[tuple[float, Version]] | None = None
         self._groups: Groups[LandingObject] = Groups(
             self._send, lambda item: item.id, size=section.batch, linger=section.linger
         )
@@ -146,12 +148,16 @@ class WeaviateStore(Versioning, Removing, Copying):
         """The version that is in use, as of some seconds ago; in a ``held`` block that one."""
         if (held := _held.get()) is not None:
             return held
-        if self._in_use is not None and time.monotonic() - self._looked_at <= VERSION_SECONDS:
-            return self._in_use
-        if self._looking is None or self._looking.done():  # one question and one outcome for all that ask at a time
-            self._looking = asyncio.create_task(self._look_up())
-            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._looking)
+        for _ in range(_VERSION_ATTEMPTS):
+            if self._in_use is not None and time.monotonic() - self._looked_at <= VERSION_SECONDS:
+                return self._in_use
+            if self._looking is None or self._looking.done():  # one question and one outcome for all that ask at a time
+                self._looking = asyncio.create_task(self._look_up())
+                self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            asked_at, found = await asyncio.shield(self._looking)
+            if time.monotonic() - asked_at <= OLDEST_VERSION_SECONDS:
+                return found
+        raise border.timed_out(self.address, OLDEST_VERSION_SECONDS)
 
     @contextmanager
     def held(self, version: Version) -> Iterator[None]:
@@ -178,17 +184,16 @@ class WeaviateStore(Versioning, Removing, Copying):
                     ),
                 )
                 count = await self.count() if answer is not None else None
+                name = (await self.current()).collection
         except WeavloaderError as error:
             return PartState(False, str(error), self.address)
         except TimeoutError:
             return PartState(False, f"Weaviate at {self.address} did not answer in time", self.address)
-        name = (await self.current()).collection if answer is not None else self._section.collection
         held = f"no images yet: there is no collection {name}" if count is None else f"{count} images in {name}"
         return PartState(True, held, self.address)
 
     async def schema(self) -> str:
         """The server's version and the collection's schema, in words; nothing is changed."""
-
         name = (await self.current()).collection
 
         async def ask() -> str:
@@ -233,7 +238,8 @@ class WeaviateStore(Versioning, Removing, Copying):
         client = await self._call("open", self._connected)
         return await self._call(operation, lambda: ask(client))
 
-    async def _look_up(self) -> Version:
+    async def _look_up(self) -> tuple[float, Version]:
+        """The version in use, after the time at which it was asked for."""
         asked_at, name = time.monotonic(), self._section.collection
 
         async def ask() -> Version:
@@ -242,7 +248,7 @@ class WeaviateStore(Versioning, Removing, Copying):
 
         self._in_use = found = await self._call("version", ask)
         self._looked_at = asked_at
-        return found
+        return asked_at, found
 
     async def _look(self, name: str) -> Collection | None:
         client = await self._connected()

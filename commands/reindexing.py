@@ -127,7 +127,7 @@ async def run(
     loaded: Settings, ledger: Ledger, store: WeaviateStore, embedder: str, thumbnails: bool, dry: bool, voice: Voice
 ) -> Expected | Reindex:
     """Begin a reindex, or go on with the one under way, to its end."""
-    from client import VERSION_SECONDS
+    from client import OLDEST_VERSION_SECONDS
     from job_system.reindex_ends import alone, begin
     from job_system.reindexing import Reindexer
 
@@ -147,7 +147,7 @@ async def run(
             else:
                 voice(f"going on with the reindex into {one.collection}, {one.gone_by} of {one.total} objects done")
             with Steps() as steps:
-                return await Reindexer(ledger, store, made, one, VERSION_SECONDS, report=steps, say=voice).run()
+                return await Reindexer(ledger, store, made, one, OLDEST_VERSION_SECONDS, report=steps, say=voice).run()
 
 
 async def standing(ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from errors import PartUnavailable
+from errors import PartUnavailable, TransientError
 from job_system.known_sources import KnownSources
 from job_system.stages import CaptionStage, EmbedStage, KeepingOriginals, only_ordered, timed
 from metrics import recorder
@@ -112,7 +112,7 @@ class Versions:
         """Where the store is away, models work as they are configured, and whether that fits is seen at the landing."""
         try:
             version = await self._store.current()
-        except PartUnavailable:
+        except (PartUnavailable, TransientError):
             unsettled = self._as_configured()
             ports = unsettled.ports
             yield replace(unsettled, ports=replace(ports, store=_Unsettled(ports.store, self._store)))

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from errors import PartUnavailable, TransientError, WeavloaderError
+from errors import ConfigurationError, WeavloaderError
 from job_system.forgetting import finish
 from job_system.stillness import LOCK_SECONDS, maintained, stilled
 from job_system.vectors_anew import ALONE, Making
@@ -44,6 +44,8 @@ FEW, CATCH_UP_SECONDS = 64, 300.0
 SWITCH_ATTEMPTS = 5
 #: Seconds for which images in work are waited for, those between two attempts, and those after which it is given up.
 REST_SECONDS, BUSY_AGAIN_SECONDS, BUSY_SECONDS = 60.0, 5.0, 1800.0
+#: Roles that take leases away which ran out.
+SWEEPERS = ("processor", "cleaner")
 #: Seconds for which all stands still beyond the time for which others know the version in use.
 MARGIN_SECONDS = 0.5
 
@@ -239,7 +241,7 @@ class Reindexer:
             self._whole()
             try:
                 return await self._switch()
-            except (NotSwitched, Cancelled, PartUnavailable, TransientError):
+            except (NotSwitched, Cancelled, ConfigurationError):
                 raise
             except WeavloaderError as error:
                 if time.monotonic() > deadline:
@@ -257,6 +259,7 @@ class Reindexer:
         each holds. Others stand still until all know of it.
         """
         with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, REST_SECONDS):
+            await self._nobody_holds_a_lease()
             while await self._catch_up(ALONE):
                 pass
             await finish(self._ledger.forgetting, self._store)
@@ -268,6 +271,14 @@ class Reindexer:
             await self._store.put_in_use(self.one.collection)
             await asyncio.sleep(self._seconds + MARGIN_SECONDS)
         return None
+
+    async def _nobody_holds_a_lease(self) -> None:
+        """Wait until a sweep has taken those that ran out as well: a holder that was only late could land by one."""
+        deadline = time.monotonic() + REST_SECONDS
+        while self._ledger.audit().leased and any(role.startswith(SWEEPERS) for role in self._ledger.roles()):
+            if time.monotonic() > deadline:
+                raise WeavloaderError("leases of workers that died are not swept: look at the cleaner's log")
+            await asyncio.sleep(0.2)
 
     @contextmanager
     def _nobody_adopts(self) -> Iterator[None]:

@@ -112,10 +112,8 @@ class Versioning(ABC):
 
     async def put_in_use(self, collection: str) -> None:
         """Have this collection be the one in use, for all who look from now on."""
-        name, collection = self._section.collection, versions.collection_of(collection, 1)
-        if collection == versions.collection_of(name, 1) and not (await self.current()).told_apart:
-            return
-        await self._ask("open", lambda client: versions.point(client, name, collection))
+        name = self._section.collection
+        await self._ask("open", lambda client: versions.put_in_use(client, name, versions.collection_of(collection, 1)))
         self._let_go()
 
     async def tell_apart(self, version: Version) -> None:

@@ -150,6 +150,15 @@ async def point(client: WeaviateAsyncClient, name: str, collection: str) -> None
         await client.alias.update(alias_name=alias, new_target_collection=collection)
 
 
+async def put_in_use(client: WeaviateAsyncClient, name: str, collection: str) -> None:
+    """Point to it, unless it is the only version that there ever was, which needs no alias."""
+    if collection == collection_of(name, 1) and await pointed_at(client, name) is None:
+        config = await config_of(client, collection)
+        if config is None or not record_in(config.description or ""):
+            return
+    await point(client, name, collection)
+
+
 async def unpoint(client: WeaviateAsyncClient, name: str) -> None:
     """Remove the alias, if there is one: the first version is in use."""
     if await pointed_at(client, name) is not None:

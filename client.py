@@ -47,8 +47,8 @@ _CLOSE_SECONDS = 10.0
 # The SDK's own attempts at an unavailable server, as in its insert_many.
 _ATTEMPTS = 2
 
-#: Seconds for which it is not asked again which version of the collection is in use, those after which nobody goes by an
-#: answer any more, however long it was on its way, and how often it is asked for then.
+#: Seconds for which it is not asked again which version of the collection is in use, those after which nobody goes by
+#: an answer any more, however long it was on its way, and how often it is asked for then.
 VERSION_SECONDS, OLDEST_VERSION_SECONDS = 2.0, 5.0
 _VERSION_ATTEMPTS = 5
 

@@ -246,7 +246,7 @@ class WeaviateStore(Versioning, Removing, Copying):
             check_name(name)
             return await look(await self._connected(), name, self._in_use)
 
-        self._in_use = found = await self._call("version", ask)
+        self._in_use = found = await self._call("open" if self._in_use is None else "version", ask)
         self._looked_at = asked_at
         return asked_at, found
 

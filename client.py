@@ -13,7 +13,11 @@ from store import border  # before the SDK itself: store silences a warning that
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import weaviate
@@ -29,7 +33,9 @@ from store.grouping import Groups
 from store.objects import landing_object
 from store.reading import Collection
 from store.removing import Removing
-from store.schema import MIGRATIONS, Migration, described, ensure, found_version
+from store.schema import MIGRATIONS, Migration, check_name, described, ensure, found_version
+from store.versioning import Versioning
+from store.versions import Version, look
 from store.wire import LandingObject, request
 
 # What is told of every request: operation, status ('success' or the error's cause), seconds.
@@ -40,6 +46,11 @@ _CANARY_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 # The SDK's own attempts at an unavailable server, as in its insert_many.
 _ATTEMPTS = 2
+
+#: Seconds for which it is not asked again which version of the collection is in use, those after which nobody goes by
+#: an answer any more, however long it was on its way, and how often it is asked for then.
+VERSION_SECONDS, OLDEST_VERSION_SECONDS = 2.0, 5.0
+_VERSION_ATTEMPTS = 5
 
 # A channel finds its server again soon after it came back, takes the way that the settings say, and shares no TCP
 # connection with another one: a new channel must not get the dead connection of the one that it replaces.
@@ -55,11 +66,14 @@ _CHANNEL = GrpcConfig(
 
 _SUCCESS = "success"
 
+# The version that all calls in a context go to, whichever is in use by then.
+_held: ContextVar[Version | None] = ContextVar("held", default=None)
+
 T = TypeVar("T")
 
 
-class WeaviateStore(Removing, Copying):
-    """One collection of a Weaviate server, used from one event loop.
+class WeaviateStore(Versioning, Removing, Copying):
+    """One collection of a Weaviate server, in the version that is in use, used from one event loop.
 
     Making it costs nothing: the first call connects and reads the schema. Only ``land`` and ``ready`` make or migrate
     the collection; to all others one that is missing holds nothing. A server that went away is found again by the same
@@ -83,9 +97,12 @@ class WeaviateStore(Removing, Copying):
         self._host = section.host
         self.address = f"{'https' if section.secure else 'http'}://{self._host}:{section.http_port}"
         self._client: weaviate.WeaviateAsyncClient | None = None
-        self._collection: Collection | None = None  # to land in
-        self._seen: Collection | None = None  # to read
+        self._in_use: Version | None = None
+        self._looked_at = float("-inf")  # when that was asked for
+        self._ready: dict[str, Collection] = {}  # to land in
+        self._seen: dict[str, Collection] = {}  # to read
         self._opening = asyncio.Lock()
+        self._looking: asyncio.Task[tuple[float, Version]] | None = None
         self._groups: Groups[LandingObject] = Groups(
             self._send, lambda item: item.id, size=section.batch, linger=section.linger
         )
@@ -112,6 +129,8 @@ class WeaviateStore(Removing, Copying):
         """Send the landings that wait, fail those that do not get through in time, and disconnect."""
         await self._groups.close(min(self._section.timeout, _CLOSE_SECONDS))
         self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
         self._give_up(self._client)
         for client, task in list(self._left.items()):
             task.cancel()
@@ -123,8 +142,31 @@ class WeaviateStore(Removing, Copying):
         Raises ``PermanentError`` (``store_rejected``) when it will never take this object.
         """
         item = landing_object(image)
-        await self._use()
-        await self._groups.add(item)
+        await self._groups.add(replace(item, collection=(await self._use()).name))
+
+    async def current(self) -> Version:
+        """The version that is in use, as of some seconds ago; in a ``held`` block that one."""
+        if (held := _held.get()) is not None:
+            return held
+        for _ in range(_VERSION_ATTEMPTS):
+            if self._in_use is not None and time.monotonic() - self._looked_at <= VERSION_SECONDS:
+                return self._in_use
+            if self._looking is None or self._looking.done():  # one question and one outcome for all that ask at a time
+                self._looking = asyncio.create_task(self._look_up())
+                self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            asked_at, found = await asyncio.shield(self._looking)
+            if time.monotonic() - asked_at <= OLDEST_VERSION_SECONDS:
+                return found
+        raise border.timed_out(self.address, OLDEST_VERSION_SECONDS)
+
+    @contextmanager
+    def held(self, version: Version) -> Iterator[None]:
+        """What is done in this block goes to one version, whichever is in use by then."""
+        token = _held.set(version)
+        try:
+            yield
+        finally:
+            _held.reset(token)
 
     async def count(self) -> int:
         """How many objects there are. As dear as landing one: not for loops."""
@@ -142,19 +184,20 @@ class WeaviateStore(Removing, Copying):
                     ),
                 )
                 count = await self.count() if answer is not None else None
+                name = (await self.current()).collection
         except WeavloaderError as error:
             return PartState(False, str(error), self.address)
         except TimeoutError:
             return PartState(False, f"Weaviate at {self.address} did not answer in time", self.address)
-        name = self._section.collection
         held = f"no images yet: there is no collection {name}" if count is None else f"{count} images in {name}"
         return PartState(True, held, self.address)
 
     async def schema(self) -> str:
         """The server's version and the collection's schema, in words; nothing is changed."""
+        name = (await self.current()).collection
 
         async def ask() -> str:
-            return await described(await self._connected(), self._section.collection, self.address, self._migrations)
+            return await described(await self._connected(), name, self.address, self._migrations)
 
         return await self._call("open", ask)
 
@@ -167,22 +210,23 @@ class WeaviateStore(Removing, Copying):
         return await self._call("open", look)
 
     async def _use(self) -> Collection:
-        if self._collection is not None:
-            return self._collection
-        async with self._opening:
-            if self._collection is None:
-                self._collection = await self._call("open", self._connect)
-            return self._collection
+        version = await self.current()
+        if version.collection not in self._ready:
+            async with self._opening:
+                if version.collection not in self._ready:
+                    self._ready[version.collection] = await self._call("open", partial(self._connect, version))
+        return self._ready[version.collection]
 
     async def _read(self, operation: str, ask: Callable[[Collection], Awaitable[T]]) -> T | None:
         """The collection's answer; None where there is no collection."""
-        collection = self._collection or self._seen
+        name = (await self.current()).collection
+        collection = self._ready.get(name) or self._seen.get(name)
         if collection is None:
             async with self._opening:
-                collection = self._seen = await self._call("open", self._look)
+                collection = await self._call("open", partial(self._look, name))
         if collection is None:
             return None
-        there = collection
+        there = self._seen[name] = collection
         try:
             return await self._call(operation, lambda: ask(there))
         except PartUnavailable as error:
@@ -194,17 +238,35 @@ class WeaviateStore(Removing, Copying):
         client = await self._call("open", self._connected)
         return await self._call(operation, lambda: ask(client))
 
-    async def _look(self) -> Collection | None:
-        client, name = await self._connected(), self._section.collection
+    async def _look_up(self) -> tuple[float, Version]:
+        """The version in use, after the time at which it was asked for."""
+        asked_at, name = time.monotonic(), self._section.collection
+
+        async def ask() -> Version:
+            check_name(name)
+            return await look(await self._connected(), name, self._in_use)
+
+        self._in_use = found = await self._call("open" if self._in_use is None else "version", ask)
+        self._looked_at = asked_at
+        return asked_at, found
+
+    async def _look(self, name: str) -> Collection | None:
+        client = await self._connected()
         version = await found_version(client, name, self.address, self._migrations)
         self._version = version or 0
         return None if version is None else client.collections.use(name)
 
-    async def _connect(self) -> Collection:
-        client, name = await self._connected(), self._section.collection
-        await ensure(client, name, self.address, self._migrations)
+    async def _connect(self, version: Version) -> Collection:
+        client = await self._connected()
+        await ensure(client, version.collection, self.address, self._migrations, version)
         self._version = self._migrations[-1].version
-        return client.collections.use(name)
+        return client.collections.use(version.collection)
+
+    def _let_go(self) -> None:
+        """Look at everything anew."""
+        self._ready.clear()
+        self._seen.clear()
+        self._in_use = None
 
     async def _connected(self) -> weaviate.WeaviateAsyncClient:
         if self._closed:
@@ -268,7 +330,7 @@ class WeaviateStore(Removing, Copying):
             raise
         except border.RAISED as error:
             ours = border.translate(error, self.address, self._section.timeout)
-            if operation == "open" and isinstance(ours, PermanentError):  # no image is at fault
+            if operation in ("open", "version") and isinstance(ours, PermanentError):  # no image is at fault
                 ours = border.unavailable(self.address, str(ours))
             status = ours.cause
             raise ours from error
@@ -276,7 +338,7 @@ class WeaviateStore(Removing, Copying):
             if not task.done():
                 task.cancel()
             if status == "collection_gone":
-                self._collection = self._seen = None
+                self._let_go()
             if status == "store_timeout":
                 self._give_up(client)
             if self._observe is not None:
@@ -288,7 +350,8 @@ class WeaviateStore(Removing, Copying):
         """
         if client is None or client is not self._client:  # somebody else has done so
             return
-        self._client = self._collection = self._seen = None
+        self._client = None
+        self._let_go()
         self._left[client] = asyncio.create_task(self._close_later(client))
 
     async def _close_later(self, client: weaviate.WeaviateAsyncClient) -> None:

@@ -32,6 +32,7 @@ from commands import (
     letters,
     looking,
     redoing,
+    reindexing,
     replaying,
     roles,
     running,
@@ -49,7 +50,10 @@ class HouseGroup(click.Group):
     """The commands by what they are for, in the order a user meets them."""
 
     sections = (
-        ("Run it", ("demo", "up", "setup", "add", "adopt", "replay", "select", "backfill", "cancel", "reprocess")),
+        (
+            "Run it",
+            ("demo", "up", "setup", "add", "adopt", "replay", "select", "backfill", "cancel", "reprocess", "reindex"),
+        ),
         ("Find pictures", ("search", "similar", "watch", "export", "mcp")),
         (
             "Look at it",
@@ -99,6 +103,7 @@ for room in (
     taking,
     looking,
     redoing,
+    reindexing,
     keeping,
     top,
     calibrating,

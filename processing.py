@@ -207,6 +207,48 @@ async def redo_image(record: ImageRecord, again: Again, ports: Ports, outputs: O
     )
 
 
+#: What a vector was made of where there is no picture any more.
+CAPTION_ALONE = "caption"
+
+
+async def embed_anew(old: StoredImage, again: Again, ports: Ports) -> tuple[Vector, str]:
+    """float32[D] of a stored image by the embedder of the ports, with its caption's share, and what it was made of:
+    ``ORIGINAL``, ``THUMBNAIL`` or, where none of them is to be had, ``CAPTION_ALONE``. Its caption stays.
+
+    Raises ``TransientError`` or ``PartUnavailable`` for what may pass, and ``PermanentError`` (``nothing_to_embed``)
+    where there is not even a caption.
+    """
+    caption = old.hit.result.caption.strip()
+    picture = await _picture_of(old, again, ports)
+    if picture is None:
+        if not caption:
+            raise PermanentError(
+                f"image {old.hit.result.id} has no thumbnail, no caption, and no original at its source",
+                cause="nothing_to_embed",
+            )
+        return await ports.embedder.embed_text(caption), CAPTION_ALONE
+    vector = await ports.embedder.embed_image(picture[0])
+    if ports.text_share and caption:
+        vector = ports.embedder.fuse(vector, await ports.embedder.embed_text(caption), ports.text_share)
+    return vector, picture[1]
+
+
+async def _picture_of(old: StoredImage, again: Again, ports: Ports) -> tuple[Picture, str] | None:
+    """The best picture of a stored image that can be had; None where there is none."""
+    for stored in (True, False) if again.thumbnail_first else (False, True):
+        if not old.thumbnail if stored else old.record is None or not again.ask_source:
+            continue
+        try:
+            if stored:
+                return await _thumbnail(old, ports), THUMBNAIL
+            assert old.record is not None
+            return await _original(old.record, old, ports), ORIGINAL
+        except (WeavloaderError, SkipImage) as error:
+            if not again.last_attempt and _may_pass(error):
+                raise TransientError(str(error), cause="fetch_failed") from None
+    return None
+
+
 def _sight(picture: Picture, made_from: str, old: StoredImage) -> Sight:
     """What stands in the object of the picture that was seen. The thumbnail tells nothing new of its original."""
     place = old.hit.place
@@ -231,9 +273,12 @@ async def _seen_again(record: ImageRecord, again: Again, old: StoredImage, ports
         except (WeavloaderError, SkipImage) as error:
             if not again.last_attempt and _may_pass(error):
                 raise TransientError(str(error), cause="fetch_failed") from None
-    # Encoded once more it would be less than it is: a model gets the very bytes.
-    picture = await ports.preparer.prepare(old.thumbnail)
-    return replace(picture, jpeg=old.thumbnail), THUMBNAIL
+    return await _thumbnail(old, ports), THUMBNAIL
+
+
+async def _thumbnail(old: StoredImage, ports: Ports) -> Picture:
+    """The stored thumbnail. Encoded once more it would be less than it is: a model gets the very bytes."""
+    return replace(await ports.preparer.prepare(old.thumbnail), jpeg=old.thumbnail)
 
 
 def _may_pass(error: Exception) -> bool:

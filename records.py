@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -550,6 +550,12 @@ class Redo:
             return True
         holds_older_caption = text and image.redone == CAPTION
         return image.embedder.is_still(self.embedder) and not holds_older_caption
+
+    def by(self, embedder: str) -> Redo:
+        """The order for a version of the collection whose vectors are that model's; '' for one that does not say."""
+        if embedder in ("", self.embedder.name):
+            return self
+        return replace(self, embedder=ModelIdentity(embedder, ""))
 
     def to_json(self) -> dict[str, Any]:
         """The order as it stands in a dead letter and in JSON output."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Finder:
         self._denied = settings.sage.unallowed_nodes
         self._opened_store: WeaviateStore | None = None
         self._connection: TritonConnection | None = None
-        self._opened_embedder: Embedder | None = None
+        self._embedders: dict[str, Embedder] = {}
         self._preparer: ImagePreparer | None = None
 
     async def aclose(self) -> None:
@@ -78,10 +78,11 @@ class Finder:
         """
         if not query.strip():
             raise UsageError("the query is empty: say what the picture should show")
-        vector = await self._embedder.embed_text(query)
         reranker = self._reranker
         most = limit if reranker is None else max(limit, RERANKED)
-        found = await self._store.search_hits(query, vector, alpha, self.allowed(filters), most, vectors=vectors)
+        async with self.settled():
+            vector = (await self.embed_query(query)).value
+            found = await self._store.search_hits(query, vector, alpha, self.allowed(filters), most, vectors=vectors)
         if reranker is not None:
             scores = await reranker.scores(query, [hit.result.caption for hit in found[:RERANKED]])
             best = [replace(hit, rerank_score=score) for hit, score in zip(found, scores, strict=False)]
@@ -115,12 +116,36 @@ class Finder:
         if self._preparer is None:
             self._preparer = ImagePreparer(self._settings.fetch, threads=1)
         picture = await self._preparer.prepare(data)
-        return await self._embedder.embed_image(picture)
+        embedder = await self._embedder()
+        with self._lacking(embedder):
+            return await embedder.embed_image(picture)
 
     async def embed_query(self, query: str) -> Made[Vector]:
         """float32[D] of a text, and the model that made it. Raises ``UsageError`` for an empty one."""
-        vector = await self._embedder.embed_text(query)
-        return Made(vector, self._embedder.identity)  # after the answer, which tells the version
+        embedder = await self._embedder()
+        with self._lacking(embedder):
+            vector = await embedder.embed_text(query)
+        return Made(vector, embedder.identity)  # after the answer, which tells the version
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[None]:
+        """What is asked in this block is asked of one version of the collection, and of the model that made it."""
+        with self._store.held(await self._store.current()):
+            yield
+
+    async def version(self) -> str:
+        """The version of the collection that is searched now: vectors of one say nothing to those of another."""
+        return (await self._store.current()).collection
+
+    async def embedder_name(self) -> str:
+        """The model that queries are embedded by: the one that made the vectors of the version that is searched, or
+        the configured one where it does not tell.
+        """
+        return (await self._store.current()).embedder or self._settings.triton.embedder
+
+    async def told_embedder(self) -> str:
+        """The model that made all vectors of the version that is searched; '' where it does not tell."""
+        return (await self._store.current()).embedder
 
     async def image(self, id: str, filters: SearchFilters = NO_FILTERS) -> Hit:
         """One picture. Raises ``NotFound`` where there is none that may be shown."""
@@ -205,13 +230,31 @@ class Finder:
             self._connection = TritonConnection(self._settings.triton, self._observe_model)
         return self._connection
 
-    @property
-    def _embedder(self) -> Embedder:
+    async def _embedder(self) -> Embedder:
         from inference import open_embedder
 
-        if self._opened_embedder is None:
-            self._opened_embedder = open_embedder(self._settings.triton, self._models)
-        return self._opened_embedder
+        name = await self.embedder_name()
+        if name not in self._embedders:
+            section = self._settings.triton.model_copy(update={"embedder": name})
+            self._embedders[name] = open_embedder(section, self._models)
+        return self._embedders[name]
+
+    @contextmanager
+    def _lacking(self, embedder: Embedder) -> Iterator[None]:
+        """Say why this model is asked where it is not the configured one."""
+        from inference.border import ModelAbsent
+
+        try:
+            yield
+        except ModelAbsent as error:
+            name = embedder.identity.name
+            if error.model != name or name == self._settings.triton.embedder:
+                raise
+            raise ModelAbsent(
+                name,
+                f"Triton has no model {name!r}, which made the vectors that are searched: load it there, until"
+                " `python main.py reindex` has put vectors of another one in their place",
+            ) from None
 
     @property
     def _reranker(self) -> Reranker | None:

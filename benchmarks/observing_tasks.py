@@ -13,7 +13,8 @@ from benchmarks.observing import VARIABLE
 from benchmarks.silence import silence
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
-from job_system.ports import OpenPorts, timed
+from job_system.ports import OpenPorts
+from job_system.stages import timed
 from metrics import recorder
 from processing import Ports
 from records import Caption, ImageRecord, IndexedImage, Picture, Vector

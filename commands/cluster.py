@@ -37,12 +37,27 @@ def counts(settings: Settings, ledger: Ledger, pace: LandingPace) -> ClusterCoun
         backfills={state: states.count(state) for state in ("running", "paused", "cancelled")},
         backfill_images={"left": sum(one.left or 0 for one in backfills.backfills)}
         | {place: backfills.on_way(place) for place in ("queued", "leased", "waiting")},
+        reindex_images=_reindex(ledger),
         redis_bytes=found.memory_bytes,
         sources=_sources(ledger),
         ceiling=made.images_per_second if made else None,
         efficiency=per_second / made.images_per_second if made and per_second is not None else None,
         watches=ledger.watches.totals(),
     )
+
+
+def _reindex(ledger: Ledger) -> dict[str, int]:
+    """The images of the reindex that is under way, by place; nothing where none is."""
+    one = ledger.reindexing.under_way()
+    if one is None:
+        return {}
+    left = max(0, one.total - one.gone_by) if one.state == "copying" else 0
+    return {
+        "left": left,
+        "copied": one.copied,
+        "changed": ledger.reindexing.waiting(),
+        "missing": len(one.missing),
+    }
 
 
 def _sources(ledger: Ledger) -> dict[str, SourceState]:

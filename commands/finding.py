@@ -98,14 +98,15 @@ def read_picture(what: str, most: int) -> bytes | str:
 
 async def find_similar(finder: Finder, what: str, given: bytes | str, limit: int, filters: SearchFilters) -> list[Hit]:
     """Pictures near a stored picture (by id) or a picture file's bytes."""
-    if isinstance(given, str):
-        vector, exclude = await finder.vector_of(given), given
-    else:
-        try:
-            vector, exclude = await finder.embed_picture(given), None
-        except PermanentError as error:
-            raise no_picture(what, error) from None
-    return await finder.similar(vector, limit=limit, filters=filters, exclude=exclude)
+    async with finder.settled():
+        if isinstance(given, str):
+            vector, exclude = await finder.vector_of(given), given
+        else:
+            try:
+                vector, exclude = await finder.embed_picture(given), None
+            except PermanentError as error:
+                raise no_picture(what, error) from None
+        return await finder.similar(vector, limit=limit, filters=filters, exclude=exclude)
 
 
 @click.command()

@@ -169,8 +169,12 @@ class Probes:
         from client import WeaviateStore
 
         async def ask() -> PartState:
-            store = self._opened_store(WeaviateStore)
-            return PartState(True, await store.schema(), store.address)
+            store, told = self._opened_store(WeaviateStore), ""
+            if made_by := (await store.current()).embedder:
+                told = f", vectors of {made_by}"
+                if made_by != (configured := self._settings.triton.embedder):
+                    told += f", by which searches and landings go: set WEAVLOADER_EMBEDDER to it, it is {configured}"
+            return PartState(True, await store.schema() + told, store.address)
 
         return self._ask(ask)
 

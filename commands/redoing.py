@@ -155,7 +155,14 @@ async def order_of(loaded: Settings, finder: Finder, asked: Asked) -> tuple[Redo
     from inference import TritonConnection, answering, open_captioner, open_embedder, reads_original
     from inference.border import ModelAbsent
 
-    section = loaded.triton.model_copy(update={asked.role: asked.model} if asked.model else {})
+    told, searched = await finder.told_embedder(), await finder.embedder_name()
+    if told and asked.role == "embedder" and asked.model not in ("", told):
+        raise UsageError(
+            f"--model {asked.model}: the vectors of {await finder.version()} are of {told}, and one version has those"
+            f" of one model: `python main.py reindex --embedder {asked.model}` makes all of them anew"
+        )
+    section = loaded.triton.model_copy(update={"embedder": searched})
+    section = section.model_copy(update={asked.role: asked.model} if asked.model else {})
     connection = TritonConnection(section)
     try:
         captioner, embedder = open_captioner(section, connection, asked.prompt), open_embedder(section, connection)
@@ -164,12 +171,13 @@ async def order_of(loaded: Settings, finder: Finder, asked: Asked) -> tuple[Redo
         for part, model in ((CAPTION, captioner), (EMBEDDING, embedder)):
             if part in asked.parts:
                 identities[part] = await answering(connection, model)
-        if section.embedder != loaded.triton.embedder:
+        if section.embedder != searched:
             size, stored = len(await embedder.embed_text("a picture")), await finder.dimensions()
             if stored not in (None, size):
                 raise UsageError(
                     f"--model {asked.model} makes vectors of {size} numbers, and those of the collection"
-                    f" {loaded.weaviate.collection} have {stored}: all vectors of a collection have one length"
+                    f" {loaded.weaviate.collection} have {stored}: all vectors of a collection have one length;"
+                    f" `python main.py reindex --embedder {asked.model}` makes all of them anew, into a new version"
                 )
     except ModelAbsent as error:
         raise (UsageError(f"--model: {error}") if asked.model else error) from None
@@ -236,10 +244,11 @@ async def run(loaded: Settings, ledger: Ledger, asked: Asked, dry: bool, voice: 
     size = 0.0
     async with aclosing(Finder(loaded)) as finder:
         order, fetches = await order_of(loaded, finder, asked)
-        if order.embedder.name != loaded.triton.embedder:
+        searched = await finder.embedder_name()
+        if order.embedder.name != searched:
             voice(
-                f"note: searches ask {loaded.triton.embedder} for their vectors; those of {order.embedder.name} are"
-                " found well once WEAVLOADER_EMBEDDER names it"
+                f"note: searches ask {searched} for their vectors; those of {order.embedder.name} are found well once"
+                " WEAVLOADER_EMBEDDER names it"
             )
         text = bool(loaded.triton.text_share)
         redoer = Redoer(ledger, partial(publish_records, celery_app), order, text=text, dry=dry)

@@ -174,7 +174,7 @@ async def _tried(loaded: Settings, watch: Watch, since: datetime, until: datetim
     filters = check_range(replace(watch.filters, since=since, until=until))
     tried = Tried()
     async with aclosing(Finder(loaded)) as finder:
-        if watch.made is None or watch.made.by.name != loaded.triton.embedder:
+        if watch.made is None or watch.made.by.name != await finder.embedder_name():
             watch = watch.with_vector(await finder.embed_query(watch.query))
         with Steps() as steps:
             total, done = await finder.count(filters), 0

@@ -99,6 +99,11 @@ async def served(connection: TritonConnection) -> list[ServedModel]:
     return found
 
 
+async def names(connection: TritonConnection) -> set[str]:
+    """The models in the server's repository, loaded or not. Raises ``PartUnavailable``."""
+    return {one.name for one in (await connection.told("get_model_repository_index")).models}
+
+
 async def largest_batch(connection: TritonConnection, model: str) -> int:
     """Requests that the server computes together at most; 0 where it does not batch. Raises ``PartUnavailable``."""
     return int((await connection.told("get_model_config", model)).config.max_batch_size)

@@ -1,7 +1,7 @@
 """Which landed pictures standing searches look for: each is compared with each watch's query, once.
 
 A picture's vector and a query's say something to each other where the same model made both. Where the pictures that
-land are another model's than a query's vector, the query is embedded again, by the model that is configured now.
+land are another model's than a query's vector, the query is embedded again, by the model that searches ask now.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ class Pictures(Protocol):
 
     async def embed_query(self, query: str) -> Made[Vector]:
         """A text's vector, and who made it."""
+
+    async def embedder_name(self) -> str:
+        """Who would make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,9 @@ class Matcher:
         by = watch.made.by
         for image in images:
             made_by = (image.hit.embedding_model, image.embedding_model_version)
-            if made_by == (by.name, by.version) or made_by[0] != self._settings.triton.embedder:
+            if made_by == (by.name, by.version) or (watch.id, *made_by) in self._tried:
                 continue
-            if (watch.id, *made_by) in self._tried:
+            if made_by[0] != self._run(self._pictures.embedder_name()):
                 continue
             try:
                 made = self._run(self._pictures.embed_query(watch.query))

@@ -6,144 +6,34 @@ Their modules are imported here only when a process first works on an image, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from errors import PartUnavailable, TransientError
 from job_system.known_sources import KnownSources
+from job_system.stages import CaptionStage, EmbedStage, KeepingOriginals, only_ordered, timed
 from metrics import recorder
-from processing import Captioner, Embedder, Fetcher, PlaceFinder, Ports, Preparer, Store
+from processing import Ports, Store
 from records import (
     CAPTION,
     EMBEDDING,
-    Caption,
-    ImageRecord,
     IndexedImage,
-    ModelIdentity,
-    Picture,
-    Place,
     Redo,
     StoredImage,
-    Vector,
 )
 from settings import Settings
 
 if TYPE_CHECKING:
+    from client import WeaviateStore
     from inference import TritonConnection
-
-#: The cause where a model answers nobody in time.
-MODEL_SLOW = "model_slow"
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """All ports at once, each call timed under its stage's name and handed on."""
-
-    fetcher: Fetcher
-    places: PlaceFinder
-    preparer: Preparer
-    store: Store
-
-    async def fetch(self, record: ImageRecord) -> bytes:
-        with recorder.stage("fetch"):
-            data = await self.fetcher.fetch(record)
-        recorder.fetched(record.source, len(data))
-        return data
-
-    async def locate(self, record: ImageRecord) -> Place:
-        with recorder.stage("locate"):
-            return await self.places.locate(record)
-
-    async def prepare(self, data: bytes) -> Picture:
-        with recorder.stage("prepare"):
-            return await self.preparer.prepare(data)
-
-    async def land(self, image: IndexedImage) -> None:
-        with recorder.stage("land"):
-            await self.store.land(image)
-
-    async def whole(self, id: str) -> StoredImage | None:
-        with recorder.stage("recall"):
-            return await self.store.whole(id)
-
-
-@contextmanager
-def _only_ordered() -> Iterator[None]:
-    """Where a model that only an order names is absent, wrong or slow, that is no outage for all images: it costs the
-    one that asked for it an attempt.
-    """
-    from inference.border import ModelAbsent, WrongModel
-
-    try:
-        yield
-    except (ModelAbsent, WrongModel) as error:
-        raise TransientError(str(error), cause="model_error") from None
-    except PartUnavailable as error:
-        if error.cause != MODEL_SLOW:
-            raise
-        raise TransientError(str(error), cause="model_timeout") from None
-
-
-@dataclass(frozen=True)
-class _CaptionStage:
-    captioner: Captioner
-    guard: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self.captioner.identity
-
-    async def caption(self, picture: Picture) -> Caption:
-        with recorder.stage("caption"), self.guard():
-            return await self.captioner.caption(picture)
-
-
-@dataclass(frozen=True)
-class _EmbedStage:
-    embedder: Embedder
-    guard: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self.embedder.identity
-
-    async def embed_image(self, picture: Picture) -> Vector:
-        with recorder.stage("embed_image"), self.guard():
-            return await self.embedder.embed_image(picture)
-
-    async def embed_text(self, text: str) -> Vector:
-        with recorder.stage("embed_text"), self.guard():
-            return await self.embedder.embed_text(text)
-
-    def fuse(self, image: Vector, text: Vector, text_share: float) -> Vector:
-        return self.embedder.fuse(image, text, text_share)
-
-
-def timed(ports: Ports) -> Ports:
-    """The ports, each call timed under its stage's name."""
-    stages = _Stages(ports.fetcher, ports.places, ports.preparer, ports.store)
-    return Ports(
-        fetcher=stages,
-        places=stages,
-        preparer=stages,
-        captioner=_CaptionStage(ports.captioner),
-        embedder=_EmbedStage(ports.embedder),
-        store=stages,
-        text_share=ports.text_share,
-    )
-
-
-@dataclass(frozen=True)
-class _KeepingOriginals:
-    """Prepares pictures for models that see the original's pixels."""
-
-    preparer: Preparer
-
-    async def prepare(self, data: bytes) -> Picture:
-        return replace(await self.preparer.prepare(data), data=data)
 
 
 def _chosen(settings: Settings, connection: TritonConnection, order: Redo, ports: Ports) -> tuple[Ports, bool]:
@@ -157,11 +47,11 @@ def _chosen(settings: Settings, connection: TritonConnection, order: Redo, ports
     reading = [part for part, model in read if part in order.parts and reads_original(model)]
     other = asked.captioner != settings.triton.captioner
     if other or order.prompt:
-        ports = replace(ports, captioner=_CaptionStage(captioner, _only_ordered if other else nullcontext))
+        ports = replace(ports, captioner=CaptionStage(captioner, only_ordered if other else nullcontext))
     if asked.embedder != settings.triton.embedder:
-        ports = replace(ports, embedder=_EmbedStage(embedder, _only_ordered))
+        ports = replace(ports, embedder=EmbedStage(embedder, only_ordered))
     if reading:
-        ports = replace(ports, preparer=_KeepingOriginals(ports.preparer))
+        ports = replace(ports, preparer=KeepingOriginals(ports.preparer))
     return ports, order.parts == (EMBEDDING,) and not reading
 
 
@@ -174,6 +64,79 @@ QuickAgain = Callable[[], Awaitable[bool]]
 Choose = Callable[[Redo, Ports], tuple[Ports, bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What one image is worked on with from beginning to end: the version of the collection that is in use does not
+    change meanwhile. ``embedder`` is the model of its vectors; '' where it says none, and the configured one makes
+    them.
+    """
+
+    ports: Ports
+    chosen: Choose = lambda _order, ports: (ports, False)
+    embedder: str = ""
+
+
+@dataclass(frozen=True)
+class _Unsettled:
+    """The store for an image whose work began while nobody could say which version is in use."""
+
+    store: Store
+    versions: WeaviateStore
+
+    async def land(self, image: IndexedImage) -> None:
+        version = await self.versions.current()
+        if version.embedder not in ("", image.embedder.name):
+            raise PartUnavailable(
+                "weaviate",
+                f"the vectors of {version.collection} are of {version.embedder}, and the image's is of"
+                f" {image.embedder.name}: it is embedded again",
+                cause="version_changed",
+            )
+        with self.versions.held(version):
+            await self.store.land(image)
+
+    async def whole(self, id: str) -> StoredImage | None:
+        return await self.store.whole(id)
+
+
+class Versions:
+    """Settles images on the version that is in use when their work begins."""
+
+    def __init__(self, settings: Settings, connection: TritonConnection, store: WeaviateStore, ports: Ports) -> None:
+        self._settings, self._connection, self._store = settings, connection, store
+        configured = settings.triton.embedder
+        self._known = {configured: Settled(ports, partial(_chosen, settings, connection), configured)}
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Settled]:
+        """Where the store is away, models work as they are configured, and whether that fits is seen at the landing."""
+        try:
+            version = await self._store.current()
+        except (PartUnavailable, TransientError):
+            unsettled = self._as_configured()
+            ports = unsettled.ports
+            yield replace(unsettled, ports=replace(ports, store=_Unsettled(ports.store, self._store)))
+            return
+        with self._store.held(version):
+            yield self._with(version.embedder) if version.embedder else self._as_configured()
+
+    def _as_configured(self) -> Settled:
+        return replace(self._known[self._settings.triton.embedder], embedder="")
+
+    def _with(self, name: str) -> Settled:
+        if name not in self._known:
+            from inference import open_embedder, reads_original
+
+            triton = self._settings.triton.model_copy(update={"embedder": name})
+            embedder = open_embedder(triton, self._connection)
+            ports = replace(self._as_configured().ports, embedder=EmbedStage(embedder))
+            if reads_original(embedder):
+                ports = replace(ports, preparer=KeepingOriginals(ports.preparer))
+            settings = self._settings.model_copy(update={"triton": triton})
+            self._known[name] = Settled(ports, partial(_chosen, settings, self._connection), name)
+        return self._known[name]
+
+
 class OpenPorts:
     """The connections of one process; all of it belongs to one asyncio loop."""
 
@@ -182,12 +145,12 @@ class OpenPorts:
         ports: Ports,
         stack: AsyncExitStack,
         quick_again: QuickAgain | None = None,
-        chosen: Choose = lambda _order, ports: (ports, False),
+        versions: Versions | None = None,
     ) -> None:
         self.ports = ports
         self._stack = stack
         self._quick_again = quick_again
-        self.chosen = chosen
+        self._versions = versions
         self._asking: asyncio.Task[bool] | None = None
 
     @classmethod
@@ -234,9 +197,13 @@ class OpenPorts:
                 store=store,
                 text_share=settings.triton.text_share,
             )
-            asked = partial(quick_again, connection, captioner, embedder)
-            return cls(timed(ports), stack.pop_all(), asked, partial(_chosen, settings, connection))
+            asked, ports = partial(quick_again, connection, captioner, embedder), timed(ports)
+            return cls(ports, stack.pop_all(), asked, Versions(settings, connection, store, ports))
         raise AssertionError("an exit stack swallows nothing")
+
+    def settled(self) -> AbstractAsyncContextManager[Settled]:
+        """What one image is worked on with. Raises as the store does."""
+        return nullcontext(Settled(self.ports)) if self._versions is None else self._versions.settled()
 
     async def quick_again(self) -> bool:
         """Whether models that answered nobody in time are quick again: one answer for all that ask at a time."""

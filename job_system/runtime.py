@@ -35,7 +35,8 @@ from job_system.known_sources import KnownSources
 from job_system.outages import LANDING_PARTS, SHARED_PARTS, Outages
 from job_system.pauses import Pauses
 from job_system.policy import Bury, Leave, PoisonError, Wait, is_poison, judge
-from job_system.ports import MODEL_SLOW, OpenPorts
+from job_system.ports import OpenPorts
+from job_system.stages import MODEL_SLOW
 from ledger import Lease, Ledger, Refusal
 from metrics import recorder
 from processing import Again, process_image, redo_image
@@ -279,14 +280,16 @@ class Runtime:
 
     async def _bring(self, record: ImageRecord, job: Job, ports: OpenPorts) -> None:
         """Land the image, or what is made again of one that had landed."""
-        lease, watched = job.lease, self.pauses.watching(ports.ports)
-        if not lease.redo:
-            await process_image(record, watched, job.outputs)
-            return
-        order = Redo.from_text(lease.redo)
-        chosen, thumbnail_first = ports.chosen(order, watched)
-        last = lease.attempt > len(self.settings.jobs.retry_delays)
-        await redo_image(record, Again(order, thumbnail_first, job.ask_source, last), chosen, job.outputs)
+        lease = job.lease
+        async with ports.settled() as settled:
+            watched = self.pauses.watching(settled.ports)
+            if not lease.redo:
+                await process_image(record, watched, job.outputs)
+                return
+            order = Redo.from_text(lease.redo).by(settled.embedder)
+            chosen, thumbnail_first = settled.chosen(order, watched)
+            last = lease.attempt > len(self.settings.jobs.retry_delays)
+            await redo_image(record, Again(order, thumbnail_first, job.ask_source, last), chosen, job.outputs)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on the shared loop and wait for it.

@@ -38,6 +38,7 @@ from ledger.locks import held
 from ledger.neighbours import Neighbours
 from ledger.outputs import KeptOutputs
 from ledger.registry import Living, SourceRegistry
+from ledger.reindexing import Reindexing
 from ledger.traces import TRACE_STATES, forget, landed, trace_key
 from ledger.unfinished import Unfinished
 from ledger.values import Death, FinishedImage, Lease, LedgerSnapshot, Refusal, ServerFigures, Standing
@@ -80,6 +81,7 @@ class Ledger:
         self.backfills = Backfills(self._connection)
         self.unfinished = Unfinished(self._connection)
         self.watches = Watches(self._connection)
+        self.reindexing = Reindexing(self._connection)
         self._roles = Living(self._connection, "roles")
 
     def __enter__(self) -> Ledger:

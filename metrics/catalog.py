@@ -159,6 +159,14 @@ BACKFILL_IMAGES = _scraped(
     "place",
 )
 
+# A new version of the collection
+REINDEX_IMAGES = _scraped(
+    "reindex_images",
+    "images",
+    "Images of the reindex under way: left, copied, landed and to be copied (again), or impossible to embed",
+    "place",
+)
+
 # Standing searches of the whole installation
 WATCH_BACKLOG = _scraped(
     "watch_backlog_images", "images", "Landed images that standing searches have not looked at yet"

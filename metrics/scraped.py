@@ -49,6 +49,8 @@ class ClusterCounts:
     #: Backfills that are not over, by state, and their images by place; those that are left are an estimate.
     backfills: Mapping[str, int] = field(default_factory=dict)
     backfill_images: Mapping[str, int] = field(default_factory=dict)
+    #: Images of the reindex that is under way by place; empty where none is.
+    reindex_images: Mapping[str, int] = field(default_factory=dict)
     #: Standing searches: images not looked at yet and not at all, deliveries that wait and that are dead.
     watches: tuple[int, int, int, int] = (0, 0, 0, 0)
 
@@ -82,6 +84,7 @@ def of_cluster(counts: ClusterCounts) -> Values:
         catalog.FORGETTING: {(): counts.forgetting},
         catalog.BACKFILLS: {(state,): count for state, count in counts.backfills.items()},
         catalog.BACKFILL_IMAGES: {(place,): count for place, count in counts.backfill_images.items()},
+        catalog.REINDEX_IMAGES: {(place,): count for place, count in counts.reindex_images.items()},
         catalog.REDIS_MEMORY: {(): counts.redis_bytes},
         catalog.OLDEST_JOB: {(): counts.oldest_job_seconds},
         catalog.CEILING: _known(counts.ceiling),

@@ -147,7 +147,8 @@ def explain(text: str, address: str) -> WeavloaderError:
         return PartUnavailable(
             PART,
             f"Weaviate at {address} holds vectors of another length than the embedder makes ({_line(text)}):"
-            " set WEAVLOADER_COLLECTION to another name, or WEAVLOADER_EMBEDDER to the model that filled this one",
+            " set WEAVLOADER_COLLECTION to another name, or WEAVLOADER_EMBEDDER to the model that filled this one, or"
+            " have all vectors made anew with `python main.py reindex`",
             cause="vector_length",
         )
     if _OWN_FAULT.search(text):

@@ -19,6 +19,7 @@ from weaviate.backup.backup import (
 from errors import PermanentError, WeavloaderError
 from settings import Weaviate
 from store.schema import drop
+from store.versions import Version
 
 T = TypeVar("T")
 
@@ -48,6 +49,14 @@ class Copying(ABC):
     async def _ask(self, operation: str, ask: Callable[[WeaviateAsyncClient], Awaitable[T]]) -> T:
         """The server's answer, collection or not."""
 
+    @abstractmethod
+    async def current(self) -> Version:
+        """The version that is in use."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Look at everything anew."""
+
     async def version(self) -> str:
         """The server's version."""
         return str((await self._ask("meta", lambda client: client.get_meta())).get("version", ""))
@@ -61,16 +70,18 @@ class Copying(ABC):
 
     async def holds_collection(self) -> bool:
         """Whether there is a collection, whoever made it."""
-        return await self._ask("meta", lambda client: client.collections.exists(self._section.collection))
+        name = (await self.current()).collection
+        return await self._ask("meta", lambda client: client.collections.exists(name))
 
     async def begin_copy(self, backend: str, id: str) -> None:
-        """Have the server begin a back-up of the collection. It goes on serving."""
+        """Have the server begin a back-up of the version that is in use. It goes on serving."""
+        name = (await self.current()).collection
         await self._server_told(
             "begin the back-up",
             lambda client: client.backup.create(
                 id,
                 BackupStorage(backend),
-                include_collections=[self._section.collection],
+                include_collections=[name],
                 config=BackupConfigCreate(compression_level=BackupCompressionLevel.BEST_SPEED),
             ),
         )
@@ -87,16 +98,15 @@ class Copying(ABC):
         await self._server_told("give the back-up up", lambda client: client.backup.cancel(id, BackupStorage(backend)))
 
     async def drop(self) -> None:
-        """Remove the collection with all that it holds."""
+        """Remove the collection, in all its versions, with all that it holds."""
         await self._ask("drop", lambda client: drop(client, self._section.collection, self.address))
+        self._let_go()
 
-    async def begin_putting_back(self, backend: str, id: str) -> None:
+    async def begin_putting_back(self, backend: str, id: str, collection: str) -> None:
         """Have the server put a back-up's collection back, which must not be there."""
         await self._server_told(
             "put the back-up back",
-            lambda client: client.backup.restore(
-                id, BackupStorage(backend), include_collections=[self._section.collection]
-            ),
+            lambda client: client.backup.restore(id, BackupStorage(backend), include_collections=[collection]),
         )
 
     async def putting_back_state(self, backend: str, id: str) -> CopyState:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +20,7 @@ from store.narrowing import server_filter
 from store.objects import is_uuid
 from store.reading import MOST_RESULTS, Collection
 from store.schema import VECTOR
+from store.versions import Version
 
 #: The range of times that the store can keep.
 FIRST, LAST = datetime(1678, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
@@ -36,13 +39,22 @@ class Removing(Finding):
     """The part of ``WeaviateStore`` that deletes; the errors are the same."""
 
     async def delete(self, ids: Sequence[str]) -> int:
-        """Delete the objects of these images; how many there were. Doing it again does no harm.
+        """Delete the objects of these images, in all versions of the collection; how many there were in the one that is
+        in use. Doing it again does no harm.
 
         Raises ``TransientError`` (``store_error``) when the server did not delete all of them.
         """
-        known, deleted = [one for one in ids if is_uuid(one)], 0
-        for start in range(0, len(known), _BATCH):
-            answer = await self._read("delete", partial(_delete, known[start : start + _BATCH]))
+        known = [one for one in ids if is_uuid(one)]
+        deleted = await self._deleted(known)
+        for other in await self.others() if known else ():
+            with self.held(other):
+                await self._deleted(known)
+        return deleted
+
+    async def _deleted(self, ids: Sequence[str]) -> int:
+        deleted = 0
+        for start in range(0, len(ids), _BATCH):
+            answer = await self._read("delete", partial(_delete, ids[start : start + _BATCH]))
             if answer is not None and answer.failed:
                 raise TransientError(
                     f"Weaviate did not delete {answer.failed} objects: look at its log, and whether its disk is full",
@@ -50,6 +62,14 @@ class Removing(Finding):
                 )
             deleted += answer.successful if answer is not None else 0
         return deleted
+
+    @abstractmethod
+    async def others(self) -> Sequence[Version]:
+        """The versions of the collection that are there beside the one in use."""
+
+    @abstractmethod
+    def held(self, version: Version) -> AbstractContextManager[None]:
+        """What is done in this block goes to one version."""
 
     async def count_by_vsn(self) -> dict[str, int]:
         """How many objects there are of each node, by its VSN, that has one. As dear as reading all of them."""

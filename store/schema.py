@@ -19,6 +19,7 @@ from weaviate.collections.classes.config import _CollectionConfig
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInvalidInputError
 
 from errors import ConfigurationError, PartUnavailable
+from store.versions import Version, alias_of, config_of, every, record_in, unpoint, with_record
 
 VECTOR = "clip"
 
@@ -112,19 +113,26 @@ def is_ours(config: _CollectionConfig) -> bool:
 
 
 async def ensure(
-    client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration] = MIGRATIONS
+    client: WeaviateAsyncClient,
+    name: str,
+    address: str,
+    migrations: Sequence[Migration] = MIGRATIONS,
+    version_of: Version | None = None,
 ) -> None:
-    """Create the collection, bring it up to date, or find it right.
+    """Create the collection, bring it up to date, or find it right. ``version_of`` is what its description tells of it
+    where it is made.
 
     Several processes may do so at once. Raises ``ConfigurationError`` for a collection that is not ours or newer than
-    this program, and the SDK's errors.
+    this program, or that is gone while versions of it are there, and the SDK's errors.
     """
-    _check_name(name)
+    check_name(name)
     newest = migrations[-1].version
     for _ in range(_ATTEMPTS):  # each turn that finds somebody else at it looks again
-        config = await _config(client, name)
+        config = await config_of(client, name)
         if config is None:
-            await _quietly(_create(client, name, migrations))
+            if version_of is None or not version_of.told_apart:
+                await _refuse_beside_versions(client, name, address)
+            await _quietly(_create(client, name, migrations, version_of))
             continue
         version = _verify(config, address, migrations)
         if version == newest:
@@ -135,14 +143,33 @@ async def ensure(
             for item in step.properties:
                 if item.name not in known:
                     await _quietly(collection.config.add_property(item))
-        await collection.config.update(description=description(newest))
+        await collection.config.update(description=description(newest) + record_in(config.description or ""))
     raise PartUnavailable("weaviate", f"The collection {name} at {address} keeps changing while it is verified")
 
 
+async def _refuse_beside_versions(client: WeaviateAsyncClient, name: str, address: str) -> None:
+    """An empty first version must not hide the others, where what says which is in use was lost."""
+    if there := [one.collection for one in await every(client, name) if one.number > 1]:
+        raise ConfigurationError(
+            f"Weaviate at {address} holds {', '.join(there)} and no {name}, and its alias {alias_of(name)}, which says"
+            " which is in use, is gone: make it again there, naming the newest of them"
+        )
+
+
 async def drop(client: WeaviateAsyncClient, name: str, address: str) -> None:
-    """Remove the collection, if it is there, with all that it holds. Raises as ``found_version`` does."""
-    if await found_version(client, name, address, MIGRATIONS) is not None:
-        await client.collections.delete(name)
+    """Remove the collection and all its versions, if they are there, with all that they hold. Raises as
+    ``found_version`` does.
+    """
+    check_name(name)
+    for one in await every(client, name):
+        await drop_one(client, one.collection, address)
+    await unpoint(client, name)
+
+
+async def drop_one(client: WeaviateAsyncClient, collection: str, address: str) -> None:
+    """Remove one collection, if it is there. Raises as ``found_version`` does."""
+    if await found_version(client, collection, address, MIGRATIONS) is not None:
+        await client.collections.delete(collection)
 
 
 async def described(client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]) -> str:
@@ -159,31 +186,25 @@ async def found_version(
     client: WeaviateAsyncClient, name: str, address: str, migrations: Sequence[Migration]
 ) -> int | None:
     """The version of the collection that is there, None where none is; it raises as ``ensure`` does."""
-    _check_name(name)
-    config = await _config(client, name)
+    check_name(name)
+    config = await config_of(client, name)
     return None if config is None else _verify(config, address, migrations)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ``ConfigurationError`` for a name that no collection can have."""
     if not re.fullmatch(r"[A-Za-z][_0-9A-Za-z]{0,200}", name):
         raise ConfigurationError(
             f"WEAVLOADER_COLLECTION={name!r} cannot name a collection: use letters, digits and _, a letter first."
         )
 
 
-async def _config(client: WeaviateAsyncClient, name: str) -> _CollectionConfig | None:
-    try:
-        return await client.collections.use(name).config.get()
-    except UnexpectedStatusCodeError as error:
-        if error.status_code == 404:
-            return None
-        raise
-
-
-async def _create(client: WeaviateAsyncClient, name: str, migrations: Sequence[Migration]) -> None:
+async def _create(
+    client: WeaviateAsyncClient, name: str, migrations: Sequence[Migration], version_of: Version | None
+) -> None:
     await client.collections.create(
         name,
-        description=description(migrations[-1].version),
+        description=with_record(description(migrations[-1].version), version_of),
         properties=[item for step in migrations for item in step.properties],
         vector_config=Configure.Vectors.self_provided(
             name=VECTOR,

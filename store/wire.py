@@ -21,20 +21,23 @@ from store.schema import VECTOR
 @dataclass(frozen=True, slots=True)
 class LandingObject:
     """What lands under an id. A property is a text, a number, a time with a zone, a place, or a list of texts; the
-    vector is float32[D].
+    vector is float32[D]. ``collection`` is where it lands, '' where its request says it.
     """
 
     id: str
     properties: Mapping[str, Any]
     vector: Vector
     vector_name: str = VECTOR
+    collection: str = ""
 
 
 def request(collection: str, items: Sequence[LandingObject]) -> batch_pb2.BatchObjectsRequest:
-    """One request for all of them; each is made in its place, since a message that is made apart is copied there."""
+    """One request for all of them, into this collection where an object names none; each is made in its place, since a
+    message that is made apart is copied there.
+    """
     made = batch_pb2.BatchObjectsRequest()
     for item in items:
-        _write(made.objects.add(collection=collection, uuid=item.id), item)
+        _write(made.objects.add(collection=item.collection or collection, uuid=item.id), item)
     return made
 
 

@@ -106,7 +106,7 @@ class Backup:
             + _LETTER * snapshot.letters
             + _OUTPUTS * snapshot.kept_outputs
         )
-        store_bytes = _objects_size(backends[backend], self._loaded.settings.weaviate.collection)
+        store_bytes = _objects_size(backends[backend], (await self._store.current()).collection)
         seconds = seconds_for(counts.seen, store_bytes or 0)
         disk = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
         free = shutil.disk_usage(disk).free
@@ -180,7 +180,7 @@ class Backup:
         store = self._store
         if not await store.holds_collection():
             return None
-        objects = await store.count()
+        objects, collection = await store.count(), (await store.current()).collection
         await store.begin_copy(backend, id)
         try:
             await self._copied(id, backend, objects)
@@ -192,7 +192,8 @@ class Backup:
         if here is not None:
             await asyncio.to_thread(self._take, here)
         return {
-            "collection": self._loaded.settings.weaviate.collection,
+            "name": self._loaded.settings.weaviate.collection,
+            "collection": collection,
             "version": await store.version(),
             "backend": backend,
             "objects": max(objects, await store.count()),

@@ -91,6 +91,11 @@ class Restore:
         Raises ``UsageError`` where something is there and is not to be replaced, and ``WeavloaderError`` where the
         server cannot take it.
         """
+        if (under_way := self._ledger.reindexing.under_way()) is not None:
+            raise UsageError(
+                f"a reindex into {under_way.collection} is under way, which restoring would leave without its"
+                " beginnings: wait for its end, or end it with `python main.py reindex --cancel`"
+            )
         there = await self.there()
         if (there.images or there.objects) and not replace and self._ledger.copies.restoring() != self._mark:
             raise UsageError(
@@ -131,9 +136,10 @@ class Restore:
                 f"Weaviate at {address} is version {here}, and the back-up is of {kept['version']}: restore into that"
                 " version or a newer one"
             )
-        if kept["collection"] != self._settings.weaviate.collection:
+        name = kept.get("name", kept["collection"])
+        if name != self._settings.weaviate.collection:
             raise UsageError(
-                f"the back-up is of the collection {kept['collection']}: set WEAVLOADER_COLLECTION to it, not to"
+                f"the back-up is of the collection {name}: set WEAVLOADER_COLLECTION to it, not to"
                 f" {self._settings.weaviate.collection}"
             )
         backends = await self._store.backends()
@@ -151,7 +157,7 @@ class Restore:
         if kept is None:
             return
         name, backend = self.manifest["id"], kept["backend"]
-        await store.begin_putting_back(backend, name)
+        await store.begin_putting_back(backend, name, kept["collection"])
         while (state := await store.putting_back_state(backend, name)).state == "running":
             self._report("the store puts its objects back", 0, kept["objects"])
             await asyncio.sleep(LOOK_SECONDS)
@@ -160,6 +166,7 @@ class Restore:
                 f"Weaviate at {store.address} could not put the back-up back ({state.why}): look at its log and its"
                 " disk, then give the same command again"
             )
+        await store.put_in_use(kept["collection"])
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
 

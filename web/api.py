@@ -79,10 +79,11 @@ async def similar(
 ) -> SearchAnswer:
     """Find pictures like a stored one."""
     filters = asked.filters(who.only)
-    vector = await shared.finder.vector_of(asked.id, filters_for(who))
-    hits = await shared.finder.similar(
-        vector, limit=window(asked), filters=filters, exclude=asked.id, vectors=asked.collapse
-    )
+    async with shared.finder.settled():
+        vector = await shared.finder.vector_of(asked.id, filters_for(who))
+        hits = await shared.finder.similar(
+            vector, limit=window(asked), filters=filters, exclude=asked.id, vectors=asked.collapse
+        )
     originals = shared.settings.web.originals
     return search_answer(asked.id, 1.0, asked.offset, arrange(hits, asked), base_of(request), NO_WORDS, originals)
 
@@ -97,8 +98,9 @@ async def similar_to_picture(
 ) -> SearchAnswer:
     """Find pictures like an uploaded one, which is not kept."""
     filters = asked.filters(who.only)
-    vector = await shared.finder.embed_picture(await picture.read())
-    hits = await shared.finder.similar(vector, limit=window(asked), filters=filters, vectors=asked.collapse)
+    async with shared.finder.settled():
+        vector = await shared.finder.embed_picture(await picture.read())
+        hits = await shared.finder.similar(vector, limit=window(asked), filters=filters, vectors=asked.collapse)
     name = (picture.filename or "")[:200]
     originals = shared.settings.web.originals
     return search_answer(name, 1.0, asked.offset, arrange(hits, asked), base_of(request), NO_WORDS, originals)

@@ -76,8 +76,10 @@ async def table_page(asked: Annotated[PageAsked, Query()], shared: Shared, who: 
 @router.post("/similar")
 async def upload(picture: Annotated[UploadFile, File()], request: Request, shared: Shared, who: Reader) -> Response:
     """Take a picture, and lead to the page of pictures like it; the picture itself is not kept."""
-    vector = await shared.finder.embed_picture(await picture.read())
-    key = shared.uploads.add((picture.filename or "your picture")[:100], vector)
+    async with shared.finder.settled():
+        vector = await shared.finder.embed_picture(await picture.read())
+        of_version = await shared.finder.version()
+    key = shared.uploads.add((picture.filename or "your picture")[:100], vector, of_version)
     return RedirectResponse(f"{base_of(request)}/?upload={key}", 303)
 
 
@@ -134,14 +136,16 @@ async def _found(
     if asked.like or asked.upload:
         vector: Vector
         exclude = None
-        if asked.like:
-            exclude = _id(asked.like)
-            vector = await finder.vector_of(exclude, filters_for(who))
-            title = "Pictures like this one"
-        else:
-            name, vector = shared.uploads.get(asked.upload)
-            title = f"Pictures like {name}"
-        return await finder.similar(vector, limit=limit, filters=filters, exclude=exclude, vectors=vectors), title
+        async with finder.settled():
+            if asked.like:
+                exclude = _id(asked.like)
+                vector = await finder.vector_of(exclude, filters_for(who))
+                title = "Pictures like this one"
+            else:
+                name, vector = shared.uploads.get(asked.upload, await finder.version())
+                title = f"Pictures like {name}"
+            found = await finder.similar(vector, limit=limit, filters=filters, exclude=exclude, vectors=vectors)
+        return found, title
     hits = await finder.search(asked.q, alpha=asked.alpha, limit=limit, filters=filters, vectors=vectors)
     return hits, asked.q
 

@@ -112,22 +112,22 @@ class Uploads:
     """The vectors of the pictures that were uploaded last, by a key that nobody guesses; the pictures are not kept."""
 
     def __init__(self) -> None:
-        self._vectors: OrderedDict[str, tuple[str, Vector]] = OrderedDict()
+        self._vectors: OrderedDict[str, tuple[str, Vector, str]] = OrderedDict()
 
-    def add(self, name: str, vector: Vector) -> str:
-        """Keep a picture's name and vector; its key."""
+    def add(self, name: str, vector: Vector, version: str) -> str:
+        """Keep a picture's name and its vector, for a version of the collection; its key."""
         key = secrets.token_urlsafe(16)
-        self._vectors[key] = name, vector
+        self._vectors[key] = name, vector, version
         if len(self._vectors) > MOST_UPLOADS:
             self._vectors.popitem(last=False)
         return key
 
-    def get(self, key: str) -> tuple[str, Vector]:
-        """The name and the vector. Raises ``NotFound`` when it is forgotten."""
-        if key not in self._vectors:
+    def get(self, key: str, version: str) -> tuple[str, Vector]:
+        """The name and the vector. Raises ``NotFound`` when it is forgotten, or was for another version."""
+        if key not in self._vectors or self._vectors[key][2] != version:
             raise NotFound("the uploaded picture is forgotten by now: upload it again")
         self._vectors.move_to_end(key)
-        return self._vectors[key]
+        return self._vectors[key][:2]
 
 
 def filters_for(visitor: Visitor) -> SearchFilters:

@@ -102,9 +102,10 @@ def tool_server(finder: Finder, who: Who, base: str = "") -> MCPServer[Any]:
         visitor = who(ctx)
 
         async def find() -> list[Hit]:
-            vector = await finder.vector_of(asked.id, filters_for(visitor))
-            filters = asked.filters(visitor.only)
-            return await finder.similar(vector, limit=window(asked), filters=filters, exclude=asked.id, vectors=True)
+            most, filters = window(asked), asked.filters(visitor.only)
+            async with finder.settled():
+                vector = await finder.vector_of(asked.id, filters_for(visitor))
+                return await finder.similar(vector, limit=most, filters=filters, exclude=asked.id, vectors=True)
 
         return _short(asked.id, 1.0, asked, await _answered(find), _NO_WORDS, base)
 

@@ -5,6 +5,7 @@ for i, id in ipairs(ARGV) do
     call('HINCRBY', COUNTS, 'seen', 1)
     call('HINCRBY', COUNTS, 'landed', 1)
     leave_trace(id, 'l')
+    note_change(id)
     new[#new + 1] = i - 1
   else
     delete_if_forgotten(id)

@@ -241,3 +241,13 @@ local function put_delivery(name, id, subject, body, at, most)
   call('ZADD', of_watch('outbox', name), at, id)
   return true
 end
+
+-- A version of the collection that is being filled (a JSON text while that is under way), and the images that landed
+-- meanwhile, by the time: they are copied again.
+local REINDEX, CHANGED = PREFIX .. 'reindex', PREFIX .. 'reindex:changed'
+
+local function note_change(id)
+  if call('EXISTS', REINDEX) == 1 then
+    call('ZADD', CHANGED, clock(), id)
+  end
+end

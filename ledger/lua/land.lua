@@ -7,6 +7,7 @@ end
 finish(id, 'l')
 drop_outputs(id)
 call('HINCRBY', COUNTS, 'landed', 1)
+note_change(id)
 -- What landed last, newest first, for people who watch: cut now and then, not at every landing.
 local entry = id .. ' ' .. string.format('%.3f', clock())
 if call('LPUSH', RECENT, entry) > 400 then

@@ -125,6 +125,13 @@ FLOW = (
         ),
         description="Images that backfills have left (estimated), queued, in work and waiting.",
     ),
+    _one(
+        "Reindex",
+        "short",
+        shared(catalog.REINDEX_IMAGES, "place"),
+        "{{place}}",
+        description="While a new version of the collection is filled: images left, copied, landed meanwhile, missing.",
+    ),
     _one("Queues", "short", shared(catalog.QUEUE_SIZE, "queue_name"), "{{queue_name}}"),
     _one("Age of the oldest queued image", "s", shared(catalog.OLDEST_JOB), "oldest"),
     _one(

@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.house import ROOT, clean_environment
 
 COMMANDS = (
-    *("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel", "reprocess"),
+    *("demo", "up", "setup", "add", "replay", "select", "backfill", "cancel", "reprocess", "reindex"),
     *("search", "similar", "watch", "export", "mcp"),
     *("status", "top", "doctor", "audit", "calibrate", "models", "evaluate", "dlq", "config", "env"),
     *("backup", "restore"),

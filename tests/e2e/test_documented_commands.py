@@ -42,6 +42,7 @@ ELSEWHERE = {
     "replay": "tests/e2e/test_commands.py",
     "restore": "tests/e2e/test_backup.py",
     "reprocess": "tests/e2e/test_redo.py",
+    "reindex": "tests/e2e/test_reindex.py",
     "scheduler": "tests/job_system/test_scheduler.py",
     "select --test": "tests/job_system/test_selection.py",
     "top": "tests/cli/test_top.py",

@@ -33,6 +33,7 @@ WORDS = {
     "search": ("a cat",),
     "similar": ("{picture}",),
     "reprocess": ("--since", "1h", "--dry-run"),
+    "reindex": ("--status",),
     "export": ("--dry-run",),
     "top": ("--once",),
     "audit": ("--deep", "--since", "1h"),

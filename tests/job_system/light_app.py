@@ -22,7 +22,8 @@ import redis
 from errors import PartDied, PartUnavailable, PermanentError, SkipImage, TransientError
 from job_system.app import celery_app
 from job_system.known_sources import KnownSources
-from job_system.ports import OpenPorts, timed
+from job_system.ports import OpenPorts
+from job_system.stages import timed
 from processing import Ports
 from records import (
     Caption,

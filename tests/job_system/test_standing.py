@@ -54,6 +54,9 @@ class Gallery:
         self.embedded += 1
         return Made(np.array([1, 0], np.float32), self.model)
 
+    async def embedder_name(self) -> str:
+        return "light"
+
 
 class Bench:
     """A ledger, a receiver, and what lands."""

@@ -28,6 +28,7 @@ COUNTS = ClusterCounts(
     kept_outputs=1,
     backfills={"running": 1, "paused": 0, "cancelled": 0},
     backfill_images={"left": 900, "queued": 2, "leased": 1, "waiting": 0},
+    reindex_images={"left": 300, "copied": 20, "changed": 1, "missing": 0},
     redis_bytes=1_000_000,
     sources={"sage": SourceState(12.5, held=True)},
     ceiling=95.5,

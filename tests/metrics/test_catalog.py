@@ -141,6 +141,7 @@ def test_metrics_of_every_process_and_of_the_cluster_are_in_one_answer(address: 
         "weavloader_kept_outputs 1.0",
         'weavloader_backfills{state="running"} 1.0',
         'weavloader_backfill_images{place="left"} 900.0',
+        'weavloader_reindex_images{place="left"} 300.0',
         'weavloader_source_held{source="sage"} 1.0',
         'weavloader_source_poll_age_seconds{source="sage"} 12.5',
         "weavloader_model_ceiling_images_per_second 95.5",

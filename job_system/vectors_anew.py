@@ -1,0 +1,86 @@
+"""New vectors of stored images: others' work goes first, and a part that does not serve is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
+from job_system.known_sources import KnownSources
+from ledger import Ledger
+from processing import Again, Ports, embed_anew
+from records import Vector, giving_way
+
+if TYPE_CHECKING:
+    from store.versioning import WholeObject
+
+#: Images that are embedded at a time while nobody else has work for the models, and beside others.
+ALONE, BESIDE = 16, 2
+#: Seconds for which it is known whether others have.
+FRESH_SECONDS = 0.5
+#: Seconds between attempts where a part is away or a model fails, and the number of an image's own attempts.
+AGAIN_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)
+ATTEMPTS = 3
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+class Making:
+    """Makes new vectors, and waits where a part does not serve. ``ports`` has the new embedder."""
+
+    def __init__(self, ledger: Ledger, ports: Ports, sources: KnownSources, again: Again, say: Say) -> None:
+        self._ledger, self._ports, self._sources, self._again, self._say = ledger, ports, sources, again, say
+        self._width, self._looked_at = BESIDE, float("-inf")
+
+    def width(self) -> int:
+        """How many images may be embedded at a time now: others go first."""
+        if time.monotonic() - self._looked_at > FRESH_SECONDS:
+            snapshot = self._ledger.snapshot()
+            self._width = BESIDE if snapshot.queued or snapshot.audit.leased else ALONE
+            self._looked_at = time.monotonic()
+        return self._width
+
+    async def vectors(
+        self, objects: Sequence[WholeObject], width: int
+    ) -> dict[str, tuple[Vector, str] | WeavloaderError]:
+        """float32[D] of each object, and what it was made of; or why there is none."""
+        turn = asyncio.Semaphore(width)
+
+        async def one(found: WholeObject) -> tuple[Vector, str] | WeavloaderError:
+            async with turn:
+                return await self._vector(found)
+
+        made = await asyncio.gather(*map(one, objects))
+        return {found.id: each for found, each in zip(objects, made, strict=True)}
+
+    async def _vector(self, found: WholeObject) -> tuple[Vector, str] | WeavloaderError:
+        if found.image.record is not None:
+            self._sources.learn(found.image.record)
+        for attempt in range(ATTEMPTS):
+            again = replace(self._again, last_attempt=attempt == ATTEMPTS - 1)
+            try:
+                with giving_way():
+                    return await embed_anew(found.image, again, self._ports)
+            except PartUnavailable:
+                raise
+            except PermanentError as error:
+                return error
+            except TransientError as error:
+                if again.last_attempt:
+                    return error
+            await asyncio.sleep(AGAIN_SECONDS[attempt])
+        raise AssertionError("the last attempt returns")
+
+    async def patiently(self, what: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and again after a while where a part does not serve. Raises what the last attempt raised."""
+        for seconds in AGAIN_SECONDS:
+            try:
+                return await what()
+            except (PartUnavailable, TransientError) as error:
+                self._say(f"waiting {seconds:g} s: {error}")
+            await asyncio.sleep(seconds)
+        return await what()

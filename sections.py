@@ -435,7 +435,10 @@ class Web(Section):
         "", "WEAVLOADER_WEB_READ_TOKEN", "token for reading (on loopback reading is open unless set)", secret=True
     )
     admin_token: str = setting(
-        "", "WEAVLOADER_WEB_ADMIN_TOKEN", "token for reading and for dead letters (without it: no changes)", secret=True
+        "",
+        "WEAVLOADER_WEB_ADMIN_TOKEN",
+        "token for reading and changing: dead letters, watches (without it: no changes)",
+        secret=True,
     )
     nodes: Words = setting(
         (), "WEAVLOADER_WEB_NODES", "comma list of nodes (vsn or node id) that readers may see (all unless set)"

@@ -99,7 +99,7 @@ async def try_nearest(gallery: Gallery, watch: Watch, filters: SearchFilters, li
     tried = Tried()
     for image in sorted(map(_stored, hits), key=_captured):
         tried.count(watch, image, limit)
-    tried.cut = len(hits) == tried.matched == NEAREST
+    tried.cut = len(hits) == NEAREST and tried.matched == tried.compared
     return tried
 
 

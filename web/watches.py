@@ -13,13 +13,13 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from errors import UsageError
+from errors import PartUnavailable, TransientError, UsageError
 from job_system import watchlist
 from job_system.watch_told import counts, place_of
 from job_system.watchlist import COOLDOWN
 from searching import parse_span
 from web import standing
-from web.access import Visitor
+from web.access import Refused, Visitor
 from web.asked import MOST_LETTERS, PageAsked, explained
 from web.services import Admin, Reader, Services, Shared, base_of
 from web.showing import render
@@ -61,8 +61,11 @@ async def add(request: Request, shared: Shared, who: Admin) -> Response:
         state, secret = await standing.add(shared, new)
     except ValidationError as error:
         return await _page(request, shared, who, form, error=explained(error.errors()))
-    except UsageError as error:
-        return await _page(request, shared, who, form, error=str(error))
+    except (UsageError, Refused) as error:
+        status = error.status if isinstance(error, Refused) else 422
+        return await _page(request, shared, who, form, error=str(error), status=status)
+    except (PartUnavailable, TransientError) as error:
+        return await _page(request, shared, who, form, error=str(error), status=503)
     return render(request, "watch_added.html", 201, visitor=who, watch=state.watch, place=place_of, secret=secret)
 
 
@@ -127,15 +130,22 @@ async def change_dead(
 
 
 async def _page(
-    request: Request, shared: Services, who: Visitor, form: Mapping[str, str], error: str = "", **values: Any
+    request: Request,
+    shared: Services,
+    who: Visitor,
+    form: Mapping[str, str],
+    error: str = "",
+    status: int = 422,
+    **values: Any,
 ) -> Response:
+    """The page; ``status`` is that of an ``error``."""
     found = await standing.listed(shared, who)
     tried = values.pop("tried", None)
     query = f"?{request.url.query}" if request.url.query else ""
     return render(
         request,
         "watches.html",
-        422 if error else 200,
+        status if error else 200,
         visitor=who,
         found=found,
         counts=counts,

@@ -76,9 +76,11 @@ MODELS_SHARE = ratio(
 )
 _FAILED_POST = 'outcome=~"retry|dead"'
 #: Attempts at webhooks that failed, of all: a receiver that is away is tried by one delivery at a time.
-WEBHOOKS_FAILING = ratio(
-    increase(catalog.WEBHOOK_POSTS, where=_FAILED_POST, window="30m"),
-    increase(catalog.WEBHOOK_POSTS, where='outcome=~"delivered|retry|dead"', window="30m"),
+WEBHOOKS_FAILING = "({} or vector(0))".format(
+    ratio(
+        increase(catalog.WEBHOOK_POSTS, where=_FAILED_POST, window="30m"),
+        increase(catalog.WEBHOOK_POSTS, where='outcome=~"delivered|retry|dead"', window="30m"),
+    )
 )
 #: By the gauge, which is there before the first of them is.
 WEBHOOKS_DIED = f"max(delta({catalog.WEBHOOKS_DEAD.name}[1h]))"

@@ -311,6 +311,13 @@ def test_what_is_wrong_stands_beside_the_form_which_keeps_what_was_given(browser
     assert ledger.watches.states() == []
 
 
+def test_a_form_that_cannot_be_served_now_keeps_what_was_given(browser: httpx.Client, ledger: Ledger) -> None:
+    ledger.watches.note_folder("another host's")
+    html = unescape(shown(form(browser), 403))
+    assert "python main.py watch add" in html
+    assert 'name="query" value="a street"' in html
+
+
 def test_alerts_are_watched_from_the_form(browser: httpx.Client, ledger: Ledger) -> None:
     shown(form(browser, query="", threshold="", alerts="true", name="news"), 201)
     kept = ledger.watches.get("news")

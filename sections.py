@@ -304,7 +304,7 @@ class Triton(Section):
     captioner: str = setting(
         "light_captioner",
         "WEAVLOADER_CAPTIONER",
-        "model that captions: light_captioner, gemma3, qwen2_5_vl or florence2base",
+        "model that captions: light_captioner, or gemma3, qwen2_5_vl, florence2base, each also with _batched (from a JPEG)",
     )
     embedder: str = setting(
         "light_embedder",

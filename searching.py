@@ -32,6 +32,7 @@ RERANKED = 50
 LONGEST_QUERY = 2000
 NO_FILTERS = SearchFilters()
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: Half of the earth's circumference: nothing is farther away, in kilometres.
 FARTHEST_KM = 20040
 
@@ -302,6 +303,14 @@ def parse_moment(text: str) -> datetime:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
         raise ValueError(f"{text!r} is out of the range of dates") from None
+
+
+def parse_span(text: str) -> float:
+    """A time span in seconds: 90s, 10m, 24h, 7d, or 0. Raises ``ValueError`` with the reason."""
+    found = re.fullmatch(r"(\d{1,6})([smhd])|0", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no time span, for example 90s, 10m, 24h, 7d or 0")
+    return float(found[1]) * _UNITS[found[2]] if found[1] else 0.0
 
 
 def parse_near(text: str) -> tuple[float, float, float]:

@@ -304,7 +304,8 @@ class Triton(Section):
     captioner: str = setting(
         "light_captioner",
         "WEAVLOADER_CAPTIONER",
-        "model that captions: light_captioner, florence2_captioner (fetched), gemma3, qwen2_5_vl or florence2base",
+        "model that captions: light_captioner, florence2_captioner (fetched), or gemma3, qwen2_5_vl, florence2base, each"
+        " also with _batched (from a JPEG)",
     )
     embedder: str = setting(
         "light_embedder",
@@ -442,7 +443,10 @@ class Web(Section):
         "", "WEAVLOADER_WEB_READ_TOKEN", "token for reading (on loopback reading is open unless set)", secret=True
     )
     admin_token: str = setting(
-        "", "WEAVLOADER_WEB_ADMIN_TOKEN", "token for reading and for dead letters (without it: no changes)", secret=True
+        "",
+        "WEAVLOADER_WEB_ADMIN_TOKEN",
+        "token for reading and changing: dead letters, watches (without it: no changes)",
+        secret=True,
     )
     nodes: Words = setting(
         (), "WEAVLOADER_WEB_NODES", "comma list of nodes (vsn or node id) that readers may see (all unless set)"

@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from commands import standing_checked
+from commands.findings import Finding, State
 from commands.probes import Probes
 from errors import ConfigurationError, WeavloaderError
 from job_system.health import FULL_DISK
@@ -36,17 +36,6 @@ MUCH_MEMORY, NO_MEMORY = 0.75, 0.95
 #: Seconds between the clocks that are worth a word, and that make the times of two hosts useless.
 SMALL_CLOCK, LARGE_CLOCK = 2.0, 60.0
 IMPORT_SECONDS = 60.0
-
-State = Literal["ok", "warning", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: ``detail`` says what was found and, unless it is ``ok``, what to do about it."""
-
-    state: State
-    name: str
-    detail: str
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:
@@ -83,6 +72,8 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     with Probes(settings) as probes:
         reachable = yield from broker(settings, probes)
         yield from parts(settings, probes, reachable=reachable, running=running)
+        if reachable:
+            yield from standing_checked.watches(probes)
 
 
 def python() -> Finding:

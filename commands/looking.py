@@ -19,7 +19,7 @@ from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, C
 from settings import without_password
 
 if TYPE_CHECKING:
-    from commands.doctor import Finding
+    from commands.findings import Finding
 
 
 @click.command()
@@ -58,7 +58,8 @@ def doctor(as_json: bool) -> int:
 
     Exit codes: 0 nothing is wrong (there may be warnings), 1 something is, 4 the settings cannot be read.
     """
-    from commands.doctor import Finding, examine
+    from commands.doctor import examine
+    from commands.findings import Finding
 
     code, found = EXIT_OK, list[Finding]()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
 
-from searching import parse_moment
+from searching import parse_moment, parse_span
 
 
 class Moment(click.ParamType[datetime]):
@@ -52,10 +51,7 @@ class Span(click.ParamType[float]):
         """The seconds."""
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"(\d{1,6})([smhd])|0", str(value))
-        if found is None:
-            self.fail(f"{value!r} is no time span, for example 90s, 10m, 24h, 7d or 0", param, ctx)
-        return float(found[1]) * _UNITS[found[2]] if found[1] else 0.0
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+        try:
+            return parse_span(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

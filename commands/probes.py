@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -22,6 +22,7 @@ from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
+    from ledger.watches import Unlooked, WatchState
     from metrics.scraped import ClusterCounts
 
 T = TypeVar("T")
@@ -310,6 +311,27 @@ class Probes:
         probes = {**self.parts(), **self.endpoints()}
         with ThreadPoolExecutor(len(probes)) as pool:
             return dict(zip(probes, pool.map(lambda probe: probe(), probes.values()), strict=True))
+
+    def watches(self) -> tuple[list[WatchState], Unlooked]:
+        """The standing searches, and how far the looking is. Raises as the ledger does."""
+        return self._ledger.watches.states(), self._ledger.watches.unlooked()
+
+    def webhooks(self, urls: Iterable[str]) -> dict[str, WeavloaderError]:
+        """Why each of these webhooks that does not takes no connection from here; nothing is posted."""
+        from sources.webhooks import WebhookPoster
+
+        quick = self._settings.webhooks.model_copy(update={"timeout": PROBE_SECONDS - 1})
+
+        async def ask() -> dict[str, WeavloaderError]:
+            poster = WebhookPoster(quick)
+            wanted = list(dict.fromkeys(urls))
+            try:
+                ended = await asyncio.gather(*map(poster.reach, wanted), return_exceptions=True)
+            finally:
+                await poster.close()
+            return {url: error for url, error in zip(wanted, ended, strict=True) if isinstance(error, WeavloaderError)}
+
+        return self.submit(ask()).result()
 
     def cluster(self) -> ClusterCounts:
         """What the whole installation counts, from Redis, for the metrics endpoint."""

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import time
-import uuid
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from re import fullmatch
 
 import click
 
@@ -19,28 +15,15 @@ from commands.letters import opened
 from commands.moments import Span
 from commands.progress import busy
 from commands.shown import plain, print_json, span_text
-from commands.standing_shown import (
-    described,
-    looked_for,
-    place_of,
-    state_json,
-    state_line,
-    tell_unlooked,
-    unknown,
-    unlooked_json,
-)
+from commands.standing_shown import state_line, tell_unlooked
 from commands.trying import Similarity
-from errors import ConfigurationError, PermanentError, UsageError
+from errors import UsageError
+from job_system import watchlist
+from job_system.watch_told import described, looked_for, place_of, state_json, unlooked_json
+from job_system.watchlist import NAME, Wanted
 from records import Made, Vector
 from searching import LONGEST_QUERY, Finder
 from settings import Settings
-
-if TYPE_CHECKING:
-    from ledger import Ledger, Watch
-
-#: The folder of the data folder with the secrets that were made here.
-SECRETS = "watches"
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @click.group()
@@ -88,31 +71,30 @@ def add(
     kept = {key: value for key, value in narrowed.items() if value}
     _check(name, query, threshold, kept, alerts=alerts)
     loaded = configuration.require(configuration.load().settings, "redis", *(() if alerts else ("triton",)))
-    secret = _given_secret(secret_file)
+    _check_secret(secret_file)
     with opened() as ledger:
-        if ledger.watches.get(name) is not None:
-            raise _taken(name)
+        watchlist.check_new(ledger, name)
         with busy("embedding the query"):
             made = asyncio.run(_prepared(loaded, url, query))
-        made_id = str(uuid.uuid4())
-        file = secret_file or loaded.paths.data / SECRETS / f"{name}-{made_id[:8]}.secret"
-        one = _watch(name, made_id, url, file, query, threshold, cooldown, kept, made)
-        if not dry_run:
-            secret = secret or _new_secret(file)
-            _begin(ledger, one, file if secret_file is None else None)
-    shown = secret if secret_file is None and not dry_run else None
+        wanted = Wanted(name, url, query, threshold, cooldown, kept)
+        one = watchlist.new_watch(wanted, made, loaded.paths.data, secret_file)
+        shown = None
+        if not dry_run and secret_file is None:
+            shown = watchlist.begin(ledger, one, loaded.paths.data)
+        elif not dry_run:
+            watchlist.add(ledger, one)
     if as_json:
         print_json({"watch": described(one), "secret": shown, "dry_run": dry_run})
         return
     click.echo(f"{'would look' if dry_run else 'looks'} for: {plain(looked_for(one))}")
     click.echo(f"posts to:  {place_of(one)}" + ("" if alerts else f", cool-down of a camera {span_text(cooldown)}"))
     if shown:
-        click.echo(f"secret:    {shown}\n           shown this once, kept in {file}")
+        click.echo(f"secret:    {shown}\n           shown this once, kept in {one.secret_file}")
 
 
 def _check(name: str, query: str, threshold: float | None, narrowed: dict[str, str], *, alerts: bool) -> None:
     """Raises ``UsageError`` for what does not go together."""
-    if not NAME.fullmatch(name):
+    if not fullmatch(NAME, name):
         raise UsageError(f"{name!r} is no name for a watch: up to 40 of a-z, 0-9, - and _, a letter or digit first")
     if alerts:
         if query or threshold is not None or narrowed:
@@ -128,95 +110,21 @@ def _check(name: str, query: str, threshold: float | None, narrowed: dict[str, s
         )
 
 
-def _given_secret(file: Path | None) -> str | None:
-    """The secret of a file. Raises ``ConfigurationError`` that names it."""
-    if file is None:
-        return None
-    from sources.webhooks import read_secret
+def _check_secret(file: Path | None) -> None:
+    """Raises ``ConfigurationError`` for a file that holds no secret."""
+    if file is not None:
+        from sources.webhooks import read_secret
 
-    read_secret(file)
-    return file.read_text("utf-8").strip()
+        read_secret(file)
 
 
 async def _prepared(loaded: Settings, url: str, query: str) -> Made[Vector] | None:
     """The query's vector. Raises ``UsageError`` for a URL that cannot or must not be posted to."""
-    from sources.webhooks import WebhookPoster
-
-    poster = WebhookPoster(loaded.webhooks)
-    try:
-        await poster.check(url)
-    except (ValueError, PermanentError) as error:
-        raise UsageError(f"--webhook {url.partition('?')[0]!r}: {error}") from None
-    finally:
-        await poster.close()
+    await watchlist.check_webhook(loaded.webhooks, url)
     if not query:
         return None
     async with aclosing(Finder(loaded)) as finder:
         return await finder.embed_query(query)
-
-
-def _watch(
-    name: str,
-    id: str,
-    url: str,
-    file: Path,
-    query: str,
-    threshold: float | None,
-    cooldown: float,
-    narrowed: dict[str, str],
-    made: Made[Vector] | None,
-) -> Watch:
-    from ledger import Watch
-
-    return Watch(
-        name,
-        id,
-        url,
-        str(file.absolute()),
-        time.time(),
-        query,
-        threshold or 1.0,
-        cooldown,
-        narrowed=narrowed,
-        made=made,
-    )
-
-
-def _new_secret(file: Path) -> str:
-    """Make a secret and keep it for the owner's eyes only. Raises ``ConfigurationError`` where it cannot be kept."""
-    from sources.webhooks import new_secret
-
-    secret = new_secret()
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as output:  # noqa: PTH123 - made for the owner alone from the start
-            output.write(secret + "\n")
-            output.flush()
-            os.fsync(output.fileno())
-    except OSError as error:
-        raise ConfigurationError(
-            f"the secret cannot be kept in {file}: {(error.strerror or 'error').lower()}"
-        ) from None
-    return secret
-
-
-def _begin(ledger: Ledger, one: Watch, own_file: Path | None) -> None:
-    """Add the watch. Raises ``UsageError`` where it cannot be; then its own secret goes too."""
-    from ledger.watches import MOST_WATCHES
-
-    answer = ledger.watches.add(one)
-    if answer == "added":
-        return
-    if own_file is not None:
-        own_file.unlink()
-    if answer == "full":
-        raise UsageError(f"there are {MOST_WATCHES} watches, which is all there may be: remove one")
-    raise _taken(one.name)
-
-
-def _taken(name: str) -> UsageError:
-    return UsageError(f"there is a watch {name} already: choose another name, or `watch remove {name}` first")
 
 
 @watch.command(name="list")
@@ -240,9 +148,7 @@ def list_watches(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show one watch. Its secret is not shown again."""
     with opened() as ledger:
-        state = next((state for state in ledger.watches.states() if state.watch.name == name), None)
-    if state is None:
-        raise unknown(name)
+        state = watchlist.found(ledger, name)
     if as_json:
         print_json(state_json(state))
         return
@@ -259,10 +165,7 @@ def _changing(word: str, help: str) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     def change(name: str, as_json: bool) -> None:
         with opened() as ledger:
-            one = ledger.watches.get(name)
-            done = one is not None and (ledger.watches.pause(one) if word == "pause" else ledger.watches.resume(one))
-        if not done:
-            raise unknown(name)
+            watchlist.set_active(ledger, name, active=word == "resume")
         if as_json:
             print_json({"name": name, "state": "paused" if word == "pause" else "active"})
         else:
@@ -278,13 +181,7 @@ def remove(name: str, as_json: bool) -> None:
     """Remove a watch, with its deliveries that wait or are dead, and the secret that was made for it."""
     loaded = configuration.load().settings
     with opened() as ledger:
-        state = next((state for state in ledger.watches.states() if state.watch.name == name), None)
-        if state is None or not ledger.watches.remove(state.watch):
-            raise unknown(name)
-    file = Path(state.watch.secret_file)
-    if file.parent == (loaded.paths.data / SECRETS).absolute():
-        with suppress(OSError):
-            file.unlink()
+        state = watchlist.remove(ledger, loaded.paths.data, name)
     if as_json:
         print_json({"name": name, "state": "removed", "waiting": state.waiting, "dead": state.dead})
     else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,14 @@ from commands.letters import opened
 from commands.moments import Moment, Span
 from commands.progress import Steps
 from commands.shown import plain, print_json, results_text, span_text
-from errors import NotFound, UsageError
-from records import SearchResult, StoredImage
+from errors import UsageError
+from job_system import watchlist
+from job_system.tried import Tried
 from searching import Finder, check_range, parse_moment
 from settings import Settings
 
 if TYPE_CHECKING:
     from ledger import Watch
-
-#: The width of a step of the histogram, and its bars, of which the first is for none.
-STEP = 0.02
-BARS = " ▁▂▃▄▅▆▇█"
 
 
 class Similarity(click.FloatRange):
@@ -44,65 +40,6 @@ class Similarity(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is not a number above 0, 1 at most", param, ctx)
         return number
-
-
-@dataclass
-class Tried:
-    """What a watch would have found. ``steps`` counts scores by how many steps they are above 0."""
-
-    compared: int = 0
-    not_comparable: int = 0
-    matched: int = 0
-    posted: int = 0
-    steps: dict[int, int] = field(default_factory=dict)
-    _best: list[tuple[float, str, SearchResult]] = field(default_factory=list)
-    _cameras: dict[str, float] = field(default_factory=dict)
-
-    def count(self, watch: Watch, image: StoredImage, limit: int) -> None:
-        """Count one picture; they come by their times of capture. The ``limit`` best are kept."""
-        from job_system.matching import camera_of, judge
-
-        judged = judge(watch, image)
-        if judged is None:
-            self.not_comparable += 1
-            return
-        score, camera, captured = judged.score, camera_of(image), image.captured_at.timestamp()
-        self.compared += 1
-        step = math.floor(score / STEP)
-        self.steps[step] = self.steps.get(step, 0) + 1
-        result = replace(image.hit.result, score=score)
-        (heapq.heappush if len(self._best) < limit else heapq.heappushpop)(self._best, (score, result.id, result))
-        if score < watch.threshold:
-            return
-        self.matched += 1
-        last = self._cameras.get(camera)
-        if last is None or not watch.cooldown or abs(captured - last) >= watch.cooldown:
-            self.posted += 1
-            self._cameras[camera] = captured
-
-    @property
-    def best(self) -> list[SearchResult]:
-        """The pictures that are nearest, the nearest first."""
-        return [result for _, _, result in sorted(self._best, reverse=True)]
-
-    def bars(self) -> list[tuple[float, int]]:
-        """The histogram without gaps: where each step begins, and its count."""
-        if not self.steps:
-            return []
-        return [(step * STEP, self.steps.get(step, 0)) for step in range(min(self.steps), max(self.steps) + 1)]
-
-    def line(self, threshold: float) -> str:
-        """The histogram as one line, by the logarithm of the counts: few matches stand beside many others."""
-        bars = self.bars()
-        if not bars:
-            return ""
-        most = math.log1p(max(count for _, count in bars))
-        drawn = []
-        for begin, count in bars:
-            if begin <= threshold < begin + STEP:
-                drawn.append("|")
-            drawn.append(BARS[math.ceil(math.log1p(count) / most * (len(BARS) - 1))])
-        return f"scores {bars[0][0]:.2f} {''.join(drawn)} {bars[-1][0] + STEP:.2f} (steps of {STEP:g}; | threshold)"
 
 
 @click.command(name="test")
@@ -151,11 +88,9 @@ def _chosen(name: str | None, query: str) -> Watch:
     from ledger import Watch
 
     if name is None:
-        return Watch("", "", "", "", 0.0, query, threshold=1.0, cooldown=600.0)
+        return Watch("", "", "", "", 0.0, query, threshold=1.0, cooldown=watchlist.COOLDOWN)
     with opened() as ledger:
-        found = ledger.watches.get(name)
-    if found is None:
-        raise NotFound(f"there is no watch {name}: `python main.py watch list` lists them")
+        found = watchlist.found(ledger, name).watch
     if found.of_alerts:
         raise UsageError(f"{name} posts alerts, not pictures: there is nothing to try")
     return found

@@ -1,7 +1,7 @@
 """Which adapter speaks with the configured models.
 
-The field's models are known by their names; a model of any other name speaks our own contract (``light``), which the
-connection checks at its first call.
+The field's models, and the engines behind them (``…_batched``), are known by their names; a model of any other name
+speaks our own contract (``light``), which the connection checks at its first call.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from __future__ import annotations
 from errors import ConfigurationError, UsageError
 from inference.clip import ClipEmbedder
 from inference.connection import TritonConnection
-from inference.florence import FlorenceCaptioner
+from inference.florence import BatchedFlorenceCaptioner, FlorenceCaptioner
 from inference.light import LightCaptioner, LightEmbedder
-from inference.model_config import NOT_CAPTIONERS, NOT_EMBEDDERS, PIXEL_EMBEDDERS, VLM_PROMPT, VLMS
-from inference.vlm import VlmCaptioner
+from inference.model_config import (
+    BATCHED_FLORENCE,
+    BATCHED_VLMS,
+    FLORENCE,
+    NOT_CAPTIONERS,
+    NOT_EMBEDDERS,
+    PIXEL_EMBEDDERS,
+    VLM_PROMPT,
+    VLMS,
+)
+from inference.vlm import BatchedVlmCaptioner, VlmCaptioner
 from settings import Triton
 
 AnyCaptioner = VlmCaptioner | FlorenceCaptioner | LightCaptioner
@@ -29,14 +38,18 @@ def open_captioner(section: Triton, connection: TritonConnection, prompt: str = 
     if name in NOT_CAPTIONERS:
         raise ConfigurationError(
             f"WEAVLOADER_CAPTIONER is {name!r}, which does not caption: use light_captioner, florence2_captioner,"
-            " gemma3, qwen2_5_vl or florence2base."
+            " gemma3, qwen2_5_vl, florence2base, or one of the last three with _batched."
         )
-    if prompt and name not in VLMS:
+    if prompt and name not in VLMS | BATCHED_VLMS:
         raise UsageError(f"the model {name} takes no prompt, as {' and '.join(sorted(VLMS))} do: leave it out")
     if name in VLMS:
         return VlmCaptioner(name, connection, prompt or VLM_PROMPT)
-    if name == "florence2base":
+    if name in BATCHED_VLMS:
+        return BatchedVlmCaptioner(name, connection, prompt or VLM_PROMPT)
+    if name == FLORENCE:
         return FlorenceCaptioner(connection)
+    if name == BATCHED_FLORENCE:
+        return BatchedFlorenceCaptioner(connection)
     return LightCaptioner(name, connection)
 
 
@@ -61,4 +74,4 @@ def read_originals(captioner: AnyCaptioner, embedder: AnyEmbedder) -> bool:
 
 def reads_original(model: AnyCaptioner | AnyEmbedder) -> bool:
     """Whether the model does."""
-    return not isinstance(model, LightCaptioner | LightEmbedder)
+    return not isinstance(model, LightCaptioner | LightEmbedder | BatchedVlmCaptioner | BatchedFlorenceCaptioner)

@@ -24,9 +24,17 @@ class Contract:
 
 def single(value: str | bytes, rank: int = 1) -> Array:
     """One text or one encoded image as a BYTES tensor of shape [1] or [1, 1]."""
-    data = value.encode() if isinstance(value, str) else value
-    array = np.empty((1,) * rank, dtype=object)
-    array.flat[0] = data
+    return _texts([value]).reshape((1,) * rank)
+
+
+def column(values: Iterable[str | bytes]) -> Array:
+    """Texts or encoded images, one a row, as a BYTES tensor of shape [N, 1]."""
+    return _texts(list(values)).reshape(-1, 1)
+
+
+def _texts(values: list[str | bytes]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = [value.encode() if isinstance(value, str) else value for value in values]
     return array
 
 
@@ -37,10 +45,18 @@ def bad_answer(model: str, what: str) -> TransientError:
 
 def text_of(model: str, outputs: Mapping[str, Array], name: str) -> str:
     """The one text of a BYTES output. Raises ``TransientError`` (``model_answer``)."""
+    return texts_of(model, outputs, name, 1)[0]
+
+
+def texts_of(model: str, outputs: Mapping[str, Array], name: str, count: int) -> list[str]:
+    """The texts of a BYTES output, of which there must be so many. Raises ``TransientError`` (``model_answer``)."""
     values = outputs[name]
-    if values.size != 1:
-        raise bad_answer(model, f"{values.size} texts in {name} instead of one")
-    value = values.flat[0]
+    if values.size != count:
+        raise bad_answer(model, f"{values.size} texts in {name} instead of {'one' if count == 1 else count}")
+    return [_text(model, name, value) for value in values.flat]
+
+
+def _text(model: str, name: str, value: Any) -> str:
     try:
         return value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:

@@ -1,4 +1,6 @@
-"""Florence-2 (Xiao et al., "Florence-2: Advancing a Unified Representation for a Variety of Vision Tasks", 2023)."""
+"""Florence-2 (Xiao et al., "Florence-2: Advancing a Unified Representation for a Variety of Vision Tasks", 2023):
+florence2base takes a picture's pixels, florence2base_batched its JPEG, in batches.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ import numpy as np
 
 from inference.captions import checked, keywords_of, refuse_error_text
 from inference.connection import TritonConnection
-from inference.contract import Array, Contract, bad_answer, single, text_of
+from inference.contract import Array, Contract, bad_answer, column, single, text_of, texts_of
 from inference.images import Pixels, pixels
 from inference.model_config import (
+    BATCHED_FLORENCE,
+    FLORENCE,
     FLORENCE_CAPTION,
     FLORENCE_GROUNDING,
     FLORENCE_REGIONS,
@@ -22,7 +26,7 @@ from inference.model_config import (
 )
 from records import Caption, ModelIdentity, Picture
 
-NAME = "florence2base"
+NAME = FLORENCE
 CONTRACT = Contract(
     inputs={
         "image": ("FP32", 3),
@@ -32,6 +36,9 @@ CONTRACT = Contract(
         "image_height": ("INT32", 1),
     },
     outputs={"answer": "BYTES"},
+)
+BATCHED = Contract(
+    inputs={"image": ("BYTES", 2), "prompt": ("BYTES", 2), "text_input": ("BYTES", 2)}, outputs={"answer": "BYTES"}
 )
 
 Outputs = dict[str, Array]
@@ -51,15 +58,7 @@ def inputs(image: Pixels, task: str, text: str = "") -> dict[str, Array]:
 
 def answer(outputs: Outputs) -> dict[str, Any]:
     """The JSON object keyed by the task. Raises ``TransientError`` (``model_answer``, ``model_error``)."""
-    text = text_of(NAME, outputs, "answer")
-    refuse_error_text(NAME, text)
-    try:
-        document = json.loads(text)
-    except ValueError:
-        raise bad_answer(NAME, f"no JSON: {text[:100]!r}") from None
-    if not isinstance(document, dict):
-        raise bad_answer(NAME, f"JSON that is no object: {text[:100]!r}")
-    return document
+    return _document(NAME, text_of(NAME, outputs, "answer"))
 
 
 def conversation(image: Pixels) -> Generator[dict[str, Array], Outputs, Caption]:
@@ -67,27 +66,48 @@ def conversation(image: Pixels) -> Generator[dict[str, Array], Outputs, Caption]
 
     Whoever drives it does the calls, so that it serves the event loop and the old synchronous functions alike.
     """
-    description = answer((yield inputs(image, FLORENCE_CAPTION))).get(FLORENCE_CAPTION)
+    description = _description(NAME, answer((yield inputs(image, FLORENCE_CAPTION))))
+    grounded = answer((yield inputs(image, FLORENCE_GROUNDING, description)))
+    regions = answer((yield inputs(image, FLORENCE_REGIONS)))
+    return _caption(NAME, description, grounded, regions)
+
+
+def _document(model: str, text: str) -> dict[str, Any]:
+    refuse_error_text(model, text)
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise bad_answer(model, f"no JSON: {text[:100]!r}") from None
+    if not isinstance(document, dict):
+        raise bad_answer(model, f"JSON that is no object: {text[:100]!r}")
+    return document
+
+
+def _description(model: str, document: dict[str, Any]) -> str:
+    description = document.get(FLORENCE_CAPTION)
     if not isinstance(description, str):
-        raise bad_answer(NAME, f"no text for {FLORENCE_CAPTION}")
-    description = checked(NAME, Caption(" ".join(description.split()))).text
-    grounded = _labels(answer((yield inputs(image, FLORENCE_GROUNDING, description))), FLORENCE_GROUNDING)
-    regions = _labels(answer((yield inputs(image, FLORENCE_REGIONS))), FLORENCE_REGIONS)
-    labels = keywords_of(grounded + regions)
+        raise bad_answer(model, f"no text for {FLORENCE_CAPTION}")
+    return checked(model, Caption(" ".join(description.split()))).text
+
+
+def _caption(model: str, description: str, grounded: dict[str, Any], regions: dict[str, Any]) -> Caption:
+    found = _labels(model, grounded, FLORENCE_GROUNDING) + _labels(model, regions, FLORENCE_REGIONS)
+    labels = keywords_of(found)
     return Caption(f"DESCRIPTION: {description} LABELS: {', '.join(labels)}".strip(), labels)
 
 
-def _labels(document: dict[str, Any], task: str) -> list[str]:
+def _labels(model: str, document: dict[str, Any], task: str) -> list[str]:
     found = document.get(task)
     labels = found.get("labels") if isinstance(found, dict) else None
     if not isinstance(labels, list):
-        raise bad_answer(NAME, f"no labels for {task}")
+        raise bad_answer(model, f"no labels for {task}")
     return [str(label) for label in labels]
 
 
 class FlorenceCaptioner:
     """A description and the labels of what is in the picture, by three tasks in a row."""
 
+    name = NAME
     contract = CONTRACT
 
     def __init__(self, connection: TritonConnection) -> None:
@@ -97,7 +117,7 @@ class FlorenceCaptioner:
     def identity(self) -> ModelIdentity:
         """The model, its version once it has answered, and the hash of the task sequence."""
         tasks = prompt_version(FLORENCE_CAPTION, FLORENCE_GROUNDING, FLORENCE_REGIONS)
-        return ModelIdentity(NAME, self._connection.version(NAME), tasks)
+        return ModelIdentity(self.name, self._connection.version(self.name), tasks)
 
     async def caption(self, picture: Picture) -> Caption:
         """``DESCRIPTION: … LABELS: …``; the labels are the keywords too.
@@ -115,3 +135,30 @@ class FlorenceCaptioner:
                 except StopIteration as end:
                     caption: Caption = end.value
                     return caption
+
+
+class BatchedFlorenceCaptioner(FlorenceCaptioner):
+    """The same by an engine that takes a JPEG of longest side 512: description and regions are asked for in one
+    request, as two rows, and then the labels of the description.
+    """
+
+    name = BATCHED_FLORENCE
+    contract = BATCHED
+
+    async def caption(self, picture: Picture) -> Caption:
+        """As ``FlorenceCaptioner.caption``."""
+        with self._connection.observed(self.name, "caption"):
+            told, regions = await self._ask(picture.jpeg, (FLORENCE_CAPTION, ""), (FLORENCE_REGIONS, ""))
+            description = _description(self.name, told)
+            (grounded,) = await self._ask(picture.jpeg, (FLORENCE_GROUNDING, description))
+            return _caption(self.name, description, grounded, regions)
+
+    async def _ask(self, jpeg: bytes, *questions: tuple[str, str]) -> list[dict[str, Any]]:
+        """The answers to tasks with their texts, in one request."""
+        rows = {
+            "image": column(jpeg for _ in questions),
+            "prompt": column(task for task, _ in questions),
+            "text_input": column(text for _, text in questions),
+        }
+        outputs = await self._connection.infer(self.name, BATCHED, rows)
+        return [_document(self.name, text) for text in texts_of(self.name, outputs, "answer", len(questions))]

@@ -54,11 +54,19 @@ def prompt_version(*prompts: str) -> str:
     return hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:8]
 
 
-# The field's models by what they do. Every other name speaks our own contract.
+# The field's models by what they do, and the production repository's engines behind them (docs/models.md), which take
+# encoded pictures in batches. Every other name speaks our own contract.
 VLMS: Final = frozenset({"gemma3", "qwen2_5_vl"})
+FLORENCE: Final = "florence2base"
 PIXEL_EMBEDDERS: Final = frozenset({"clip", "align"})
-NOT_EMBEDDERS: Final = VLMS | {"florence2base", "colbert", "light_captioner", "light_vision", "florence2_captioner"}
-NOT_CAPTIONERS: Final = PIXEL_EMBEDDERS | {"colbert", "light_embedder", "light_vision", "clip_vit_b32"}
+BATCHED_VLMS: Final = frozenset(f"{name}_batched" for name in VLMS)
+BATCHED_FLORENCE: Final = "florence2base_batched"
+_CAPTIONERS: Final = VLMS | BATCHED_VLMS | {FLORENCE, BATCHED_FLORENCE}
+_NEITHER: Final = frozenset({"colbert", "colbert_batched", "light_vision"})
+NOT_EMBEDDERS: Final = _CAPTIONERS | _NEITHER | {"light_captioner", "florence2_captioner"}
+NOT_CAPTIONERS: Final = (
+    PIXEL_EMBEDDERS | {f"{name}_batched" for name in PIXEL_EMBEDDERS} | _NEITHER | {"light_embedder", "clip_vit_b32"}
+)
 
 # What a model calls inside the server (BLS), which has to be loaded before it.
 NEEDS: Final = MappingProxyType({"light_captioner": ("light_vision",), "light_embedder": ("light_vision",)})

@@ -1,4 +1,6 @@
-"""Vision-language models that take raw pixels and a prompt: gemma3, qwen2_5_vl."""
+"""Vision-language models that take a picture and a prompt: gemma3 and qwen2_5_vl its pixels, gemma3_batched and
+qwen2_5_vl_batched its JPEG, in batches.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from inference.model_config import LONGEST_SIDE, VLM_PROMPT, prompt_version
 from records import Caption, ModelIdentity, Picture
 
 CONTRACT = Contract(inputs={"image": ("UINT8", 3), "prompt": ("BYTES", 1)}, outputs={"answer": "BYTES"})
+BATCHED = Contract(inputs={"image": ("BYTES", 2), "prompt": ("BYTES", 2)}, outputs={"answer": "BYTES"})
 
 
 def inputs(image: Pixels, prompt: str) -> dict[str, Array]:
@@ -37,6 +40,18 @@ class VlmCaptioner:
     async def caption(self, picture: Picture) -> Caption:
         """Caption and keywords. Raises ``TransientError`` or ``PartUnavailable``."""
         with self._connection.observed(self._name, "caption"):
-            image = await asyncio.to_thread(pixels, picture, LONGEST_SIDE[self._name])
-            outputs = await self._connection.infer(self._name, CONTRACT, inputs(image, self._prompt))
+            outputs = await self._connection.infer(self._name, self.contract, await self._inputs(picture))
             return parse(self._name, text_of(self._name, outputs, "answer"))
+
+    async def _inputs(self, picture: Picture) -> dict[str, Array]:
+        image = await asyncio.to_thread(pixels, picture, LONGEST_SIDE[self._name])
+        return inputs(image, self._prompt)
+
+
+class BatchedVlmCaptioner(VlmCaptioner):
+    """The same by an engine that takes a JPEG of longest side 512, and computes what comes together in one batch."""
+
+    contract = BATCHED
+
+    async def _inputs(self, picture: Picture) -> dict[str, Array]:
+        return {"image": single(picture.jpeg, 2), "prompt": single(self._prompt, 2)}

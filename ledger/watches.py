@@ -24,11 +24,14 @@ MOST_WATCHES = 50
 #: Most deliveries of a watch that wait, and that are dead: some 3 MB.
 MOST_WAITING = 1000
 MOST_DEAD = 1000
+#: Seconds for which a folder of secrets counts as a cleaner's after that said so.
+FOLDER_SECONDS = 120
 #: Pictures of a watch that are remembered as decided on, for those that land again, and its cameras.
 REMEMBERED = 10_000
 
 _WATCHES = f"{PREFIX}watches"
 _WATCH = f"{PREFIX}watch:"
+_FOLDERS = f"{_WATCH}folders"
 
 Outcome = Literal["queued", "cooldown", "repeated", "dropped", "gone"]
 Action = Literal["replay", "discard"]
@@ -132,13 +135,21 @@ class DeadDelivery:
 
 @dataclass(frozen=True, slots=True)
 class WatchState:
-    """A watch and how it is. ``told`` holds numbers and last events by their names."""
+    """A watch and how it is. ``told`` holds numbers and last events by their names; ``overdue`` are the seconds since
+    its first delivery should have been posted, 0 where none is due.
+    """
 
     watch: Watch
     active: bool
     waiting: int
     dead: int
     told: Mapping[str, str]
+    overdue: float = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt at a post failed."""
+        return "last_error" in self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +198,17 @@ class Watches:
         """All watches by name, and how they are."""
         active, watches = self.active(), self._connection.command("HGETALL", _WATCHES)
         names = sorted(watches)
-        answers = self._connection.commands(chain.from_iterable(map(_asked, names)), atomic=False)
+        asked = [("TIME",), *chain.from_iterable(map(_asked, names))]
+        now, *answers = self._connection.commands(asked, atomic=False)
+        parts = zip(*(answers[part::4] for part in range(4)), strict=True)
         return [
-            WatchState(_unpack(watches[name]), name in active, *answers[3 * at : 3 * at + 3])
-            for at, name in enumerate(names)
+            WatchState(_unpack(watches[name]), name in active, waiting, dead, told, _overdue(due, now))
+            for name, (waiting, dead, told, due) in zip(names, parts, strict=True)
         ]
+
+    def state(self, name: str) -> WatchState | None:
+        """One watch and how it is; None where there is none of that name."""
+        return next((state for state in self.states() if state.watch.name == name), None)
 
     def pause(self, watch: Watch) -> bool:
         """Neither look nor post. False: there is no such watch any more."""
@@ -211,6 +228,24 @@ class Watches:
 
     def _change(self, watch: Watch, *change: str) -> bool:
         return bool(self._connection.run("watch_change", watch.name, *change))
+
+    # --- where secrets lie -------------------------------------------------------------------------------------------
+
+    def note_folder(self, id: str) -> None:
+        """A cleaner is alive that reads the secrets of this folder."""
+        now, _ = self._connection.command("TIME")
+        told = [
+            ("ZADD", _FOLDERS, now, id),
+            ("ZREMRANGEBYSCORE", _FOLDERS, "-inf", f"({int(now) - FOLDER_SECONDS}"),
+            ("EXPIRE", _FOLDERS, 10 * FOLDER_SECONDS),
+        ]
+        self._connection.commands(told, atomic=True)
+
+    def folders(self) -> list[str]:
+        """The folders of secrets that living cleaners read."""
+        now, _ = self._connection.command("TIME")
+        found: list[str] = self._connection.command("ZRANGEBYSCORE", _FOLDERS, int(now) - FOLDER_SECONDS, "+inf")
+        return found
 
     # --- what matches ------------------------------------------------------------------------------------------------
 
@@ -303,21 +338,40 @@ class Watches:
         done: list[str] = self._connection.run("watch_dead", name, action, *ids)
         return done
 
-    def totals(self) -> tuple[int, int, int, int]:
-        """Pictures that wait to be looked at or were missed, deliveries that wait, and that are dead."""
+    def totals(self) -> tuple[int, int, int, int, float]:
+        """Pictures that wait to be looked at or were missed, deliveries that wait, and that are dead, and the most
+        seconds that one of a watch that is not paused is overdue.
+        """
         unlooked = self.unlooked()
         names = self._connection.command("HRANDFIELD", _WATCHES, MOST_WATCHES)  # all of them, and never more
-        cards = [("ZCARD", f"{_WATCH}{what}:{name}") for what in ("outbox", "dead") for name in names]
-        counts = self._connection.commands(cards, atomic=False) if cards else []
-        return unlooked.waiting, unlooked.missed, sum(counts[: len(names)]), sum(counts[len(names) :])
+        if not names:
+            return unlooked.waiting, unlooked.missed, 0, 0, 0.0
+        asked: list[tuple[Word, ...]] = [("TIME",)]
+        asked += [("HMGET", f"{_WATCH}{kind}", *names) for kind in ("looking", "alerting")]
+        asked += [("ZCARD", f"{_WATCH}{what}:{name}") for what in ("outbox", "dead") for name in names]
+        asked += [("ZRANGE", f"{_WATCH}outbox:{name}", 0, 0, "WITHSCORES") for name in names]
+        now, looking, alerting, *told = self._connection.commands(asked, atomic=False)
+        waiting, dead, due = (told[at * len(names) : (at + 1) * len(names)] for at in range(3))
+        late = (
+            _overdue(first, now)
+            for first, *active in zip(due, looking, alerting, strict=True)
+            if any(since is not None for since in active)
+        )
+        return unlooked.waiting, unlooked.missed, sum(waiting), sum(dead), max(late, default=0.0)
 
 
-def _asked(name: str) -> list[tuple[str, str]]:
+def _asked(name: str) -> list[tuple[Word, ...]]:
     return [
         ("ZCARD", f"{_WATCH}outbox:{name}"),
         ("ZCARD", f"{_WATCH}dead:{name}"),
         ("HGETALL", f"{_WATCH}told:{name}"),
+        ("ZRANGE", f"{_WATCH}outbox:{name}", 0, 0, "WITHSCORES"),
     ]
+
+
+def _overdue(first: Sequence[Any], now: Sequence[Any]) -> float:
+    """Seconds since the first delivery was due, of ``ZRANGE … WITHSCORES`` and ``TIME``."""
+    return max(0.0, int(now[0]) - float(first[1])) if first else 0.0
 
 
 def _kind(watch: Watch) -> str:

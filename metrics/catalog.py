@@ -176,6 +176,11 @@ WATCH_MISSED = _scraped(
 )
 WEBHOOKS_WAITING = _scraped("webhook_waiting_deliveries", "deliveries", "Webhook deliveries that wait")
 WEBHOOKS_DEAD = _scraped("webhook_dead_deliveries", "deliveries", "Webhook deliveries that are dead letters")
+WEBHOOKS_OVERDUE = _scraped(
+    "webhook_overdue_seconds",
+    "seconds",
+    "How long ago the delivery that is due first should have been posted; 0 when none",
+)
 
 # What the models give at most, and what lands of that; absent until `calibrate` has measured the configured ones
 CEILING = _scraped(

@@ -16,7 +16,10 @@ from records import AuditCounts, PartState
 from settings import version
 
 Values = dict[catalog.Metric, dict[tuple[str, ...], float]]
-_OF_WATCHES = (catalog.WATCH_BACKLOG, catalog.WATCH_MISSED, catalog.WEBHOOKS_WAITING, catalog.WEBHOOKS_DEAD)
+_OF_WATCHES = (
+    *(catalog.WATCH_BACKLOG, catalog.WATCH_MISSED),
+    *(catalog.WEBHOOKS_WAITING, catalog.WEBHOOKS_DEAD, catalog.WEBHOOKS_OVERDUE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,9 @@ class ClusterCounts:
     backfill_images: Mapping[str, int] = field(default_factory=dict)
     #: Images of the reindex that is under way by place; empty where none is.
     reindex_images: Mapping[str, int] = field(default_factory=dict)
-    #: Standing searches: images not looked at yet and not at all, deliveries that wait and that are dead.
-    watches: tuple[int, int, int, int] = (0, 0, 0, 0)
+    #: Standing searches: images not looked at yet and not at all, deliveries that wait and that are dead, and how many
+    #: seconds the first of them is overdue.
+    watches: tuple[int, int, int, int, float] = (0, 0, 0, 0, 0.0)
 
 
 def of_host(place: Path | None, folders: Mapping[str, Path]) -> Values:

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -107,6 +108,25 @@ class WebhookPoster:
         except OSError:
             return
 
+    async def reach(self, url: str) -> None:
+        """Return when the receiver takes a connection: by the same rules, and without posting anything.
+
+        Raises as ``post`` does where there is no way to it.
+        """
+        try:
+            origin = self._checked(url)
+            async with asyncio.timeout(min(CONNECT_SECONDS, self._section.timeout)):
+                await self.check(url)
+                assert self._resolver is not None
+                await _connect(origin, self._resolver)
+        except ValueError as error:
+            raise PermanentError(f"the webhook's URL cannot be used: {error}", cause="webhook_url") from None
+        except TimeoutError:
+            raise TransientError(f"{origin} takes no connection in time", cause="webhook_timeout") from None
+        except OSError as error:
+            why = (error.strerror or "its name is not known").lower()
+            raise TransientError(f"{origin} cannot be reached ({why})", cause="webhook_unreachable") from None
+
     async def post(self, url: str, key: bytes, id: str, body: str, now: int) -> None:
         """Return when the receiver has taken it (a status of 2xx). ``now`` is in seconds since the epoch.
 
@@ -165,6 +185,25 @@ class WebhookPoster:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             )
         return self._session
+
+
+async def _connect(origin: Origin, resolver: GuardedResolver) -> None:
+    """Open and close a connection to one of the addresses that are allowed. Raises ``OSError``."""
+    found = (
+        [origin.host] if is_ip_address(origin.host) else [one["host"] for one in await resolver.resolve(*origin[1:])]
+    )
+    failed: OSError = OSError("no address")
+    for address in found:
+        try:
+            _, writer = await asyncio.open_connection(address, origin.port)
+        except OSError as error:
+            failed = error
+            continue
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return
+    raise failed
 
 
 def _judge(status: int, origin: Origin) -> None:

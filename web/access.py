@@ -59,7 +59,7 @@ class Access:
         if beyond and not (section.read_token or section.admin_token):
             raise ConfigurationError(
                 f"WEAVLOADER_WEB_HOST={section.host} is not loopback, where everybody could read: set"
-                " WEAVLOADER_WEB_READ_TOKEN (and WEAVLOADER_WEB_ADMIN_TOKEN for dead letters), or listen on 127.0.0.1"
+                " WEAVLOADER_WEB_READ_TOKEN (and WEAVLOADER_WEB_ADMIN_TOKEN for changes), or listen on 127.0.0.1"
             )
         #: Whether reading needs no token.
         self.open = not beyond and not section.read_token
@@ -68,7 +68,7 @@ class Access:
 
     @property
     def can_change(self) -> bool:
-        """Whether anybody at all may replay or throw away dead letters."""
+        """Whether anybody at all may change dead letters and watches."""
         return bool(self._section.admin_token)
 
     @property
@@ -126,7 +126,7 @@ def demand(visitor: Visitor, role: Role, access: Access) -> Visitor:
     if visitor.role >= role:
         return visitor
     if role is Role.ADMIN and not access.can_change:
-        raise Refused(403, "dead letters cannot be changed here: set WEAVLOADER_WEB_ADMIN_TOKEN and start again")
+        raise Refused(403, "nothing can be changed here: set WEAVLOADER_WEB_ADMIN_TOKEN and start again")
     if visitor.role is Role.NOBODY:
         raise Refused(401, "this needs a token: send Authorization: Bearer, or log in at /login")
     raise Refused(403, "this needs the admin's token")

@@ -44,6 +44,7 @@ _WHAT_ERRORS = {
     401: "a token is needed",
     403: "the token may not do this, or the settings do not allow it",
     404: "there is none that may be shown",
+    409: "there is one of that name, or as many as there may be",
     413: "the body is too large",
     421: "the host is not this server's",
     422: "a parameter or the picture cannot be used",

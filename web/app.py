@@ -25,8 +25,9 @@ from errors import (
 )
 from job_system.letters import Publish
 from job_system.watching import AskParts
+from job_system.watchlist import Taken
 from settings import Settings
-from web import api, described, files, letters, live, pages, showing
+from web import api, described, files, letters, live, pages, showing, watches, watches_api
 from web.access import Refused
 from web.asked import explained
 from web.limits import Limits
@@ -43,6 +44,7 @@ DESCRIPTION = (
 
 _STATUS: tuple[tuple[type[WeavloaderError], int], ...] = (
     (NotFound, 404),
+    (Taken, 409),
     (UsageError, 422),
     (PermanentError, 422),
     (PartUnavailable, 503),
@@ -73,8 +75,7 @@ def application(settings: Settings, parts: AskParts, publish: Publish) -> FastAP
     app = FastAPI(title=TITLE, description=DESCRIPTION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.services = services
     app.add_middleware(Limits, section=settings.web, access=services.access, tell=_answer)
-    app.include_router(api.router)
-    for module in (pages, live, letters, described, files):
+    for module in (api, watches_api, pages, live, watches, letters, described, files):
         app.include_router(module.router)
     app.router.routes.append(Route("/mcp", tools))
     app.mount("/static", StaticFiles(directory=showing.FOLDER / "static"), name="static")

@@ -19,6 +19,7 @@ from web.asked import Narrowed, PageAsked
 from web.refining import chips, filters, places
 from web.services import Reader, Services, Shared, base_of, filters_for
 from web.showing import render
+from web.watches import watch_link
 
 PER_PAGE = 24
 #: Rows of a table of results.
@@ -57,7 +58,14 @@ async def search_page(asked: Annotated[PageAsked, Query()], request: Request, sh
         shown["latest"] = await landed_last(shared.watched, filters_for(who))
 
     table = f"{base_of(request)}/results.csv?{urlencode({name: _word(value) for name, value in given.items()})}"
-    values = {"words": words, "link": link, "table": table, "most": shared.settings.web.upload_bytes, **shown}
+    values = {
+        "words": words,
+        "link": link,
+        "table": table,
+        "watch": watch_link(base_of(request), asked),
+        "most": shared.settings.web.upload_bytes,
+        **shown,
+    }
     return render(request, "search.html", 422 if shown["error"] else 200, visitor=who, **values)
 
 

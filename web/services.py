@@ -156,7 +156,7 @@ async def reader(request: Request) -> Visitor:
 
 
 async def admin(request: Request) -> Visitor:
-    """Somebody who may change dead letters. Raises ``Refused``."""
+    """Somebody who may change dead letters and watches. Raises ``Refused``."""
     access = services_of(request).access
     return demand(access.visitor(request), Role.ADMIN, access)
 

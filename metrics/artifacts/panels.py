@@ -172,6 +172,18 @@ FLOW = (
             (shared(catalog.WEBHOOKS_DEAD), "dead deliveries"),
         ),
     ),
+    _one(
+        "Webhook posts that fail",
+        "percentunit",
+        queries.WEBHOOKS_FAILING,
+        "failed",
+        kind="stat",
+        width=4,
+        bad=0.5,
+        description="Of the last half hour's attempts, those that wait for another or are dead letters now.",
+    ),
+    _one("Dead deliveries, more in an hour", "short", queries.WEBHOOKS_DIED, "more", kind="stat", width=4, bad=1),
+    _one("Posts overdue", "s", shared(catalog.WEBHOOKS_OVERDUE), "overdue", kind="stat", width=4, bad=300),
 )
 
 SUCCESS = (

@@ -74,3 +74,13 @@ MODELS_SHARE = ratio(
     rate(catalog.STAGE_DURATION, where=f'stage=~"{MODEL_STAGES}"', suffix="_sum"),
     rate(catalog.STAGE_DURATION, where=f'stage=~"{STAGES}"', suffix="_sum"),
 )
+_FAILED_POST = 'outcome=~"retry|dead"'
+#: Attempts at webhooks that failed, of all: a receiver that is away is tried by one delivery at a time.
+WEBHOOKS_FAILING = "({} or vector(0))".format(
+    ratio(
+        increase(catalog.WEBHOOK_POSTS, where=_FAILED_POST, window="30m"),
+        increase(catalog.WEBHOOK_POSTS, where='outcome=~"delivered|retry|dead"', window="30m"),
+    )
+)
+#: By the gauge, which is there before the first of them is.
+WEBHOOKS_DIED = f"max(delta({catalog.WEBHOOKS_DEAD.name}[1h]))"

@@ -239,7 +239,7 @@ def test_dead_deliveries_go_when_they_are_old_or_too_many(
     ledger.watches.bury(cats, fourth, "c", "e", 60)
     assert [one.id for one in ledger.watches.dead("cats")] == [fourth.id, third.id]
     assert ledger.watches.states()[0].told["discarded"] == "2"
-    assert ledger.watches.totals() == (0, 0, 0, 2)
+    assert ledger.watches.totals()[:4] == (0, 0, 0, 2)
 
 
 def test_an_alert_is_told_to_fire_once_and_to_be_resolved_once(ledger: Ledger) -> None:

@@ -37,6 +37,10 @@ def _dead(kind: str) -> str:
     return f'weavloader_tasks_dead_lettered_total{{cause="c",kind="{kind}"}}'
 
 
+def _posts(outcome: str) -> str:
+    return f'weavloader_webhook_posts_total{{outcome="{outcome}"}}'
+
+
 def _images(**states: str) -> Series:
     return {f'weavloader_ledger_images{{state="{state}"}}': values for state, values in states.items()}
 
@@ -92,6 +96,18 @@ CASES: dict[str, tuple[Series, Series]] = {
     "ModelsIdle": (
         {**_stages(caption=growing(1), fetch=growing(9)), **_images(pending=always(500))},
         {**_stages(caption=growing(1), fetch=growing(9)), **_images(pending=always(5))},
+    ),
+    "WebhooksFail": (
+        {_posts("retry"): growing(1)},
+        {_posts("retry"): growing(1), _posts("delivered"): growing(9)},
+    ),
+    "WebhooksDie": (
+        {"weavloader_webhook_dead_deliveries": f"0x80 1x{MINUTES - 81}"},
+        {"weavloader_webhook_dead_deliveries": always(7)},
+    ),
+    "WebhooksStuck": (
+        {"weavloader_webhook_overdue_seconds": always(400)},
+        {"weavloader_webhook_overdue_seconds": always(20)},
     ),
     "DiskNearReadOnly": (
         {'weavloader_disk_used_ratio{folder="data",instance="a"}': always(0.88)},

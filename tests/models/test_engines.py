@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -14,10 +17,14 @@ import simplejpeg
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from inference.captions import parse
 from inference.choice import open_captioner, open_embedder
 from inference.connection import TritonConnection
+from inference.health import contract_state
 from inference.images import prepare
-from settings import Fetch, Triton
+from records import Caption
+from settings import PROJECT_ROOT, Fetch, Triton
+from tests.fixtures.house import clean_environment
 from tests.triton.asking import Array, ask, ask_all, client, executions, rows, word
 
 pytestmark = pytest.mark.models
@@ -290,11 +297,11 @@ async def test_a_prompt_past_the_context_is_refused_and_its_neighbours_are_not(
     production_triton: Triton, model: str
 ) -> None:
     engine = f"{model}_batched"
-    long = {"image": rows(jpeg(0)), "prompt": rows(b"x" * 400)}
+    long = {"image": rows(jpeg(0)), "prompt": rows(b"x" * 900)}
     good, bad, good_too = await ask_all(
         production_triton, [(engine, vlm_inputs(0)), (engine, long), (engine, vlm_inputs(0))]
     )
-    assert "over the context of 300" in str(bad)
+    assert "over the context of 800" in str(bad)
     assert good.as_numpy("answer")[0, 0] == good_too.as_numpy("answer")[0, 0]
 
 
@@ -328,3 +335,60 @@ async def test_the_product_asks_florence_in_the_field_s_form(production_triton: 
     finally:
         await connection.close()
     assert caption.text.startswith("DESCRIPTION: ")
+
+
+@pytest.mark.parametrize("model", ["florence2base_batched", *(f"{name}_batched" for name in VLMS)])
+async def test_the_product_captions_from_jpegs_in_batches(production_triton: Triton, model: str) -> None:
+    """Random weights say nothing sensible: it is asked for each, and the same answer comes as the engine gives."""
+    section = production_triton.model_copy(update={"captioner": model, "embedder": "clip_batched"})
+    connection = TritonConnection(section)
+    pictures = [prepare(jpeg(seed), Fetch()) for seed in range(4)]
+    try:
+        captioner = open_captioner(section, connection)
+        state = await contract_state(connection, captioner)
+        items, runs = executions(production_triton, model)
+        captions = await asyncio.gather(*map(captioner.caption, pictures), return_exceptions=True)
+    finally:
+        await connection.close()
+    assert state.ok, state.detail
+    after = executions(production_triton, model)
+    tasks = 3 if model.startswith("florence") else 1
+    assert after[0] - items == tasks * len(pictures)
+    assert after[1] - runs < after[0] - items, "what comes together is computed together"
+    assert all(isinstance(caption, Caption) and caption.text for caption in captions), captions
+
+
+@pytest.mark.parametrize("model", VLMS)
+async def test_the_product_s_caption_is_the_engine_s_answer(production_triton: Triton, model: str) -> None:
+    section = production_triton.model_copy(update={"captioner": f"{model}_batched"})
+    picture = prepare(jpeg(8), Fetch())
+    connection = TritonConnection(section)
+    try:
+        caption = await open_captioner(section, connection, "describe").caption(picture)
+    finally:
+        await connection.close()
+    answer = ask(production_triton, f"{model}_batched", image=rows(picture.jpeg), prompt=rows(b"describe"))
+    assert caption == parse(model, answer.as_numpy("answer")[0, 0].decode())
+
+
+@pytest.mark.parametrize("model", ["florence2base_batched", "gemma3_batched"])
+def test_models_check_holds_them_against_their_contract(production_triton: Triton, model: str) -> None:
+    told = {
+        "TRITON_HOST": "127.0.0.1",
+        "TRITON_PORT": str(production_triton.port),
+        "WEAVLOADER_CAPTIONER": model,
+        "WEAVLOADER_EMBEDDER": "clip_batched",
+    }
+    done = subprocess.run(
+        [sys.executable, "main.py", "models", "check", "--json"],
+        cwd=PROJECT_ROOT,
+        env=clean_environment(**told),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    assert f"{model} takes image BYTES, prompt BYTES" in checks["captioner"]["detail"]

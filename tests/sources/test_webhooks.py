@@ -149,3 +149,20 @@ def test_a_secret_must_be_one(tmp_path: Path, text: str) -> None:
 def test_secrets_are_never_the_same_and_may_stand_with_or_without_their_beginning() -> None:
     assert new_secret() != SECRET
     assert key_of(f" {SECRET}\n") == key_of(SECRET.removeprefix("whsec_"))
+
+
+async def test_a_receiver_is_reached_without_a_post_and_by_the_same_rules(receiver: Receiver, poster: Open) -> None:
+    await poster(receiver.host).reach(receiver.url)
+    closed = f"127.0.0.1:{free_port()}"
+    for url, cause in (
+        (f"http://{closed}/x", "webhook_unreachable"),
+        ("http://nowhere.invalid/x", "webhook_unreachable"),
+        (receiver.url.replace("127.0.0.1", "10.0.0.1"), "host_not_allowed"),
+        ("http://localhost:1/x", "host_not_allowed"),
+        ("ftp://h/x", "webhook_url"),
+    ):
+        with pytest.raises((TransientError, PermanentError)) as caught:
+            await poster(receiver.host, closed).reach(url)
+        assert caught.value.cause == cause, url
+        assert "/x" not in str(caught.value)
+    assert receiver.seen == []

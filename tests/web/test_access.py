@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from errors import ConfigurationError
-from ledger import Ledger
+from ledger import Ledger, Watch
 from sections import Web
 from settings import Settings, Weaviate
 from tests.fixtures.redis import free_port
@@ -154,6 +154,7 @@ def test_every_page_and_call_asks_for_the_token_and_works_with_it(
     """All that the application serves: nothing but its own looks, its description and its life is open."""
     land(street(1), street(2))
     letter = bury(ledger, 3).id
+    ledger.watches.add(Watch("one", "0", "https://hooks.example/x", "/none", 0.0, "a street"))
     page = open_page(read_token=READ, admin_token=ADMIN)
     one, picture = image(1).record.id, {"picture": ("a.png", (photos / "coffee.png").read_bytes())}
     reading = {
@@ -163,6 +164,7 @@ def test_every_page_and_call_asks_for_the_token_and_works_with_it(
         "/live": {},
         "/live/now": {},
         "/dead-letters": {},
+        "/watches": {},
         "/api": {},
         "/api/search": {"params": {"q": "street"}},
         "/api/similar": {"params": {"id": one}},
@@ -170,16 +172,26 @@ def test_every_page_and_call_asks_for_the_token_and_works_with_it(
         f"/api/images/{one}/thumbnail": {},
         "/api/status": {},
         "/api/dead-letters": {},
+        "/api/watches": {},
+        "/api/watches/one": {},
     }
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     both = {"Accept": "application/json, text/event-stream"}
     posting = {"/similar": {"files": picture}, "/api/similar": {"files": picture}, "/mcp": {"json": listing}}
-    changing = ("/api/dead-letters/replay", "/api/dead-letters/discard")
+    changing = (
+        *("/api/dead-letters/replay", "/api/dead-letters/discard"),
+        *("/api/watches/one/dead-letters/replay", "/api/watches/one/dead-letters/discard"),
+    )
+    # their pages and calls, each tried with both tokens in tests/web/test_watches.py
+    watching = (
+        *("/watches/one", "/watches/one/dead-letters", "/api/watches/test", "/api/watches/one/pause"),
+        *("/api/watches/one/resume", "/api/watches/one/dead-letters"),
+    )
     # not handed out; there is none of the letter; nobody's own (those that are: tests/web/test_files.py)
     others = (f"/api/images/{one}/original", f"/dead-letters/{letter}/picture", f"/files/{'0' * 64}")
     free = ("/login", "/logout", "/health", "/openapi.json")
     served = set(paths_of(one, letter))
-    assert served == {*reading, *posting, *changing, *others, *free}
+    assert served == {*reading, *posting, *changing, *watching, *others, *free}
 
     for method, calls in (("GET", reading), ("POST", posting)):
         for path, given in calls.items():
@@ -202,6 +214,8 @@ def paths_of(image_id: str, letter: str) -> Iterator[str]:
     for route in app.routes:
         for own in getattr(getattr(route, "original_router", None), "routes", [route]):
             if own.path != "/static":
-                yield own.path.replace("{id}", letter if own.path.startswith("/dead-letters") else image_id).replace(
-                    "{digest}", "0" * 64
+                yield (
+                    own.path.replace("{id}", letter if own.path.startswith("/dead-letters") else image_id)
+                    .replace("{digest}", "0" * 64)
+                    .replace("{name}", "one")
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from tests.fixtures.browser import SIZES, Browse
 from tests.store.images import image
 from tests.web.conftest import Land, Open, street
 from tests.web.test_letters import bury
+from tests.web.test_watches import bury as bury_post
+from tests.web.test_watches import watch_of
 
 pytestmark = pytest.mark.debian("chromium")
 
 ADMIN = "the admin's word"
+
+
+HOOK = "https://8.8.8.8/token"
 
 
 def photo(path: Path) -> bytes:
@@ -182,3 +188,69 @@ async def test_the_admin_logs_in_replays_and_discards(
     await page.get_by_role("button", name="Throw them away").click()
     await expect(page.get_by_role("status")).to_have_text("2 letters were thrown away.")
     assert ledger.letters.count() == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+async def test_the_admin_watches_a_search_pauses_tries_and_removes_it(
+    open_page: Open, pictures: None, browse: Browse, ledger: Ledger, size: str, script: bool
+) -> None:
+    page = await browse(str(open_page(admin_token=ADMIN).base_url), size, script)
+    await page.goto("/?q=a+cup+of+coffee&camera=top")
+    await page.get_by_role("link", name="Watch this search").click()
+    await page.get_by_role("link", name="log in", exact=True).click()
+    await page.get_by_label("Token").fill(ADMIN)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.get_by_label("What the pictures show")).to_have_value("a cup of coffee")
+    await expect(page.get_by_label("Name", exact=True)).to_have_value("a-cup-of-coffee")
+    await expect(page.get_by_label("Camera", exact=True)).to_have_value("top")
+    await page.get_by_role("button", name="Test on stored pictures").click()
+    await expect(page.get_by_role("heading", name="What this search would have found")).to_be_visible()
+    await page.get_by_label("Least similarity").fill("0.3")
+    await page.get_by_label("Webhook").fill(HOOK)
+    await page.get_by_role("button", name="Add", exact=True).click()
+    await expect(page.get_by_label("The secret that signs the posts")).to_have_value(re.compile("^whsec_"))
+    await page.get_by_role("link", name="To the watches").click()
+    one = page.get_by_role("listitem").filter(has_text="a cup of coffee")
+    await expect(one).to_contain_text("active")
+    if script:
+        assert await no_wider_than_the_screen(page)
+    await page.get_by_role("button", name="Pause a-cup-of-coffee").click()
+    await expect(page.get_by_role("status")).to_have_text("a-cup-of-coffee is paused.")
+    await page.get_by_role("button", name="Remove a-cup-of-coffee").click()
+    await page.get_by_role("button", name="Remove it").click()
+    await expect(page.get_by_role("status")).to_have_text("a-cup-of-coffee is removed.")
+    assert ledger.watches.states() == []
+
+
+async def test_the_page_of_watches_is_for_everybodys_hands_and_ears(
+    open_page: Open, browse: Browse, ledger: Ledger
+) -> None:
+    watch = watch_of("one")
+    ledger.watches.add(watch)
+    bury_post(ledger, watch, 1)
+    page = await browse(str(open_page(admin_token=ADMIN).base_url), "phone")
+    await page.goto("/login?next=/watches")
+    await page.get_by_label("Token").fill(ADMIN)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Watches")
+    nameless = await page.evaluate(
+        """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea")]
+            .filter(e => !e.labels.length && !e.ariaLabel).map(e => e.outerHTML)"""
+    )
+    assert nameless == []
+    assert await page.evaluate("document.querySelectorAll('h1').length") == 1
+    ids = await page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    assert await no_wider_than_the_screen(page)
+    low = await page.evaluate(
+        """() => [...document.querySelectorAll("main button, main input:not([type=hidden], [type=checkbox])")]
+            .filter(e => e.getBoundingClientRect().height < 34).map(e => e.outerHTML)"""
+    )
+    assert low == [], "large enough for a thumb"
+    reached = []
+    for _ in range(40):
+        await page.keyboard.press("Tab")
+        reached.append(await page.evaluate("document.activeElement.ariaLabel || document.activeElement.name || ''"))
+    wanted = ("Pause one", "Test one", "Remove one", "Dead letters of one", "query", "webhook", "action")
+    assert [name for name in wanted if name not in reached] == []

@@ -1,0 +1,8 @@
+"""See ``shared/batched.py``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
+
+from batched import BatchedVlm as TritonPythonModel  # noqa: F401

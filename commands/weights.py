@@ -24,7 +24,7 @@ MB = 1_000_000
 LIGHT, PACKAGED = "light", "packaged"
 
 collection_option = click.option(
-    "--collection", help="Name this collection too: vectors of another embedder need one of their own."
+    "--collection", help="Name this collection too, to begin a new one rather than `reindex` the one that is there."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -182,6 +182,7 @@ def _tell(loaded: Loaded, changes: dict[str, dict[str, str]]) -> None:
         say(f"TRITON_HOST is {loaded.settings.triton.host}: that server must have these models")
     if "WEAVLOADER_COLLECTION" not in changes:
         say(
-            f"the collection {loaded.settings.weaviate.collection} takes vectors of the embedder that began it alone:"
-            " say --collection NAME to begin another"
+            f"what {loaded.settings.weaviate.collection} holds has vectors of the embedder that began it:"
+            " `python main.py reindex` makes them anew while searches go on (let WEAVLOADER_LOAD_MODELS name the models of"
+            " both until it has ended), and --collection NAME begins another collection"
         )

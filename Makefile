@@ -21,7 +21,7 @@ define make_venv
 tools/make_venv "$(PYTHON)" $(VENV) $(1)
 endef
 
-.PHONY: help test-models models manifests setup demo test check bench bench-long chaos chaos-long clean readme artifacts requirements
+.PHONY: help test-models models manifests setup demo test check bench bench-control bench-long pages chaos chaos-long clean readme artifacts requirements
 
 setup: $(VENV)/.installed ## everything that demo and up need: Python packages, Triton, Weaviate, pictures
 	@$(BIN)/python main.py setup
@@ -47,6 +47,10 @@ bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks
 
+bench-control: $(VENV)/.installed-dev ## measure backfill, add, export, forget and back-up; half an hour
+	@$(BIN)/python main.py setup
+	@$(BIN)/python -m benchmarks --control $(ARGS)
+
 bench-long: $(VENV)/.installed-dev ## measure what takes long: how cost grows, a backlog of a million; ARGS="--most 100000"
 	@$(BIN)/python main.py setup
 	@$(BIN)/python -m benchmarks --long $(ARGS); status=$$?; $(BIN)/python -m benchmarks.plots; exit $$status
@@ -61,6 +65,9 @@ chaos-long: $(VENV)/.installed-dev ## the same for the drains of 100,000 jobs, w
 
 readme: $(VENV)/.installed ## write the README's table of settings again
 	@$(BIN)/python -m tools.readme
+
+pages: $(VENV)/.installed-dev ## run the sessions of docs/commands and write what they show again; ARGS="-k forget"
+	@$(BIN)/python -m pytest -n 0 tests/e2e/test_pages.py --write-pages $(ARGS)
 
 artifacts: $(VENV)/.installed ## write Prometheus' and Grafana's files again
 	@$(BIN)/python -m metrics.artifacts

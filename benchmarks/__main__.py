@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--rounds N] [--quick | --long]`: measure, show, keep.
+"""`python -m benchmarks [NAME …] [--rounds N] [--quick | --long | --control]`: measure, show, keep.
 
 Exit code 1 when a figure is below its floor or above its ceiling, or a measurement failed. `--quick` runs those that
 have a quick form, only to show that they run: nothing is judged or kept. Each measurement runs in a process of its
@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks import curves, sizing
-from benchmarks.measurements import CURVES, EVERY, QUICK, USUAL, apart
+from benchmarks.measurements import CONTROL, CURVES, EVERY, QUICK, USUAL, apart
 from benchmarks.table import Row, printed, show
 
 
@@ -31,8 +31,10 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=1_000_000, help="no longer queue, no fuller store in the curves")
     parser.add_argument("--quick", action="store_true", help="only see that they run")
     parser.add_argument("--long", action="store_true", help="the curves and the long queue, unless something is named")
+    parser.add_argument("--control", action="store_true", help="backfill, add, export, forget and back-up")
     options = parser.parse_args()
-    names = options.names or list(QUICK if options.quick else CURVES if options.long else USUAL)
+    usual = QUICK if options.quick else CURVES if options.long else CONTROL if options.control else USUAL
+    names = options.names or list(usual)
     if unknown := set(names) - set(QUICK if options.quick else EVERY):
         parser.error(f"there is no measurement {', '.join(sorted(unknown))}: choose from {', '.join(EVERY)}")
     if options.most < curves.LEAST:

@@ -1,8 +1,9 @@
 """A backfill of 100,000 images beside live pictures: what it costs these, and how much of the installation it uses.
 
-Real servers, the product's own processors and lane, models that sleep. In turns: the live path alone (its images are
-queued at once); the backfill alone; single live pictures at a steady pace alone, and beside the backfill. A live
-picture's way is timed from before it is recorded until the ledger says that it landed.
+Real servers, the product's own processors and lane, models that sleep. In turns, of which every other round is begun by
+the other: the live path alone (its images are queued at once) and the backfill alone; single live pictures at a steady
+pace alone, and beside the backfill. A live picture's way is timed from before it is recorded until the ledger says that
+it landed. A turn begins when the queue is empty: of a backfill that was ended its messages are left.
 """
 
 from __future__ import annotations
@@ -33,40 +34,40 @@ BEGIN_HOURS, HOURS = 100, 90
 PROCESSORS = 2
 #: Seconds until a lane is as full as it gets, and for which landings are counted then.
 FILLING_SECONDS, COUNTED_SECONDS = 4.0, 12.0
-#: Live pictures of a turn, and seconds between them: more than landings linger for each other.
-LIVE, EVERY_SECONDS = 40, 0.5
+#: Live pictures of a turn, of which five are slower than the 95th percentile, and seconds between them: more than
+#: landings linger for each other.
+LIVE, EVERY_SECONDS = 100, 0.5
 WORSE, THROUGHPUT = 1.5, 0.95
 _HOUR = 3600 * 10**9
 
 
+#: Live pictures until the lane is as narrow as it is beside them.
+NARROWING = 13
+
+
 @dataclass
 class Figures:
-    """What the rounds gave: images a second, and 95th percentiles in seconds."""
+    """What the rounds gave: images a second, and seconds of live pictures, a list a round."""
 
     live_path: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
     behind: list[float] = field(default_factory=list)
-    quiet: list[float] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
+    quiet: list[list[float]] = field(default_factory=list)
+    beside: list[list[float]] = field(default_factory=list)
 
     def rows(self) -> Iterator[Row]:
         """One each, and the ratios, which are taken inside a round."""
         yield _row("live path: images/s", self.live_path)
-        yield _row(
-            f"a backfill of {BACKFILLED:,} alone / live path: images/s", _of(self.alone, self.live_path), floor=True
-        )
+        yield _row("a backfill alone: images/s", self.alone)
+        share = _of(self.alone, self.live_path)
+        yield _row(f"a backfill of {BACKFILLED:,} alone / live path: images/s", share, floor=THROUGHPUT)
         yield _row("a backfill beside live pictures: images/s", self.behind)
-        yield _row("a live picture to its landing, s: 95th percentile", self.quiet)
-        yield _row("the same beside a backfill, s: 95th percentile", self.beside)
-        ratios = _of(self.beside, self.quiet)
-        yield Row(
-            "beside a backfill / without: 95th percentile",
-            statistics.median(ratios),
-            None,
-            COMMAND,
-            spread(ratios),
-            ceiling=WORSE,
-        )
+        for name, part in (("median", 0.5), ("95th percentile", 0.95)):
+            quiet, beside = ([percentile(one, part) for one in some] for some in (self.quiet, self.beside))
+            yield _row(f"a live picture to its landing, s: {name}", quiet)
+            yield _row(f"the same beside a backfill of {BACKFILLED:,}, s: {name}", beside)
+            ceiling = WORSE if part == 0.95 else None
+            yield _row(f"beside a backfill / without: {name}", _of(beside, quiet), ceiling=ceiling)
 
 
 def run(work: Path, rounds: int) -> list[Row]:
@@ -90,16 +91,29 @@ def quick(work: Path) -> list[Row]:
 def measured(at: World, rounds: int, images: int, seconds: float, live: int) -> Figures:
     """The turns of so many rounds."""
     found = Figures()
-    for _ in range(rounds):
+
+    def path() -> None:
         found.live_path.append(at.drain(images).rate)
+
+    def alone() -> None:
         with lane(at):
             found.alone.append(landed_per_second(at, seconds))
-        found.quiet.append(percentile(live_seconds(at, live), 0.95))
+
+    def quiet() -> None:
+        found.quiet.append(live_seconds(at, live))
+
+    def beside() -> None:
         with lane(at):
-            live_seconds(at, live // 3)  # until then the lane is as wide as it is without live pictures
+            live_seconds(at, min(live, NARROWING))
             before, began = at.ledger.audit().landed, time.monotonic()
-            found.beside.append(percentile(live_seconds(at, live), 0.95))
+            found.beside.append(live_seconds(at, live))
             found.behind.append((at.ledger.audit().landed - before - live) / (time.monotonic() - began))
+
+    for number in range(rounds):
+        for pair in ((path, alone), (quiet, beside)):
+            for turn in pair if number % 2 else reversed(pair):
+                wait_until(lambda: not at.queued())
+                turn()
     return found
 
 
@@ -166,5 +180,5 @@ def _of(values: Sequence[float], others: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(values, others, strict=True)]
 
 
-def _row(name: str, values: Sequence[float], *, floor: bool = False) -> Row:
-    return Row(name, statistics.median(values), THROUGHPUT if floor else None, COMMAND, spread(values))
+def _row(name: str, values: Sequence[float], *, floor: float | None = None, ceiling: float | None = None) -> Row:
+    return Row(name, statistics.median(values), floor, COMMAND, spread(values), ceiling=ceiling)

@@ -123,7 +123,7 @@ async def land(section: Weaviate, watch: Watch, pictures: Sequence[IndexedImage]
 
 async def insert_many(section: Weaviate, watch: Watch, given: Objects) -> None:
     """The SDK's asynchronous client, a list of 100 after the other."""
-    client = weaviate.use_async_with_custom(**_address(section))
+    client = weaviate.use_async_with_custom(**sdk_address(section))
     await client.connect()
     there = client.collections.use(section.collection)
     with watch:
@@ -136,7 +136,7 @@ async def insert_many(section: Weaviate, watch: Watch, given: Objects) -> None:
 
 def batched(section: Weaviate, watch: Watch, given: Objects, dynamic: bool) -> None:
     """The SDK's synchronous client, its batches of 100 (two at once) or as large as it likes."""
-    with weaviate.connect_to_custom(**_address(section)) as client:
+    with weaviate.connect_to_custom(**sdk_address(section)) as client:
         there = client.collections.use(section.collection)
         how = there.batch.dynamic() if dynamic else there.batch.fixed_size(SDK_BATCH, concurrent_requests=2)
         with watch, how as batch:
@@ -146,7 +146,8 @@ def batched(section: Weaviate, watch: Watch, given: Objects, dynamic: bool) -> N
             raise RuntimeError(f"{len(there.batch.failed_objects)} objects were refused")
 
 
-def _address(section: Weaviate) -> dict[str, Any]:
+def sdk_address(section: Weaviate) -> dict[str, Any]:
+    """How the SDK's own clients are opened."""
     host = section.host
     return {
         **{"http_host": host, "http_port": section.http_port, "http_secure": False},

@@ -9,9 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks import (
+    add,
     backfill,
     backlog,
+    backup,
     curves,
+    export,
+    forget,
     fresh,
     landing,
     ledger,
@@ -59,8 +63,15 @@ CURVES: dict[str, Measurement] = {
     "queued": lambda work, options: curves.queued(work, options.rounds, options.most),
     "stored": lambda work, options: curves.stored(work, options.rounds, options.most),
 }
-RARE: dict[str, Measurement] = {
+#: What `--control` runs: the commands that bring in, take away and remove.
+CONTROL: dict[str, Measurement] = {
     "backfill": lambda work, options: backfill.run(work, options.rounds),
+    "add": lambda work, options: add.run(work, options.rounds),
+    "export": lambda work, options: export.run(work, options.rounds),
+    "forget": lambda work, options: forget.run(work, options.rounds),
+    "backup": lambda work, options: backup.run(work, options.rounds),
+}
+RARE: dict[str, Measurement] = {
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
@@ -70,13 +81,17 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "landing": landing.quick,
     "publishing": publishing.quick,
     "backfill": backfill.quick,
+    "add": add.quick,
+    "export": export.quick,
+    "forget": forget.quick,
+    "backup": backup.quick,
     "backlog": backlog.quick,
     "plain": plain.quick,
     "fresh": fresh.quick,
     "curves": curves.quick,
     "watched": watched.quick,
 }
-EVERY = USUAL | CURVES | RARE
+EVERY = USUAL | CURVES | CONTROL | RARE
 
 
 def apart(name: str, folder: Path, options: argparse.Namespace) -> list[Row]:

@@ -35,6 +35,15 @@ def manifest(vsn: str) -> bytes:
     ).encode()
 
 
+def commented(picture: bytes, text: bytes) -> bytes:
+    """A JPEG with a comment, by which its bytes differ from those of all others."""
+    return picture[:2] + _comment(text) + picture[2:]
+
+
+def _comment(text: bytes) -> bytes:
+    return b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+
+
 class Storage(asyncio.Protocol):
     """One connection."""
 
@@ -66,8 +75,7 @@ class Storage(asyncio.Protocol):
     def _answer(self, path: bytes) -> None:
         if found := _NUMBER.search(path):
             picture = self._pictures[int(found[1]) % len(self._pictures)]
-            comment = b"\xff\xfe" + (len(path) + 2).to_bytes(2, "big") + path
-            parts = [picture[:2], comment, picture[2:]]
+            parts = [picture[:2], _comment(path), picture[2:]]
         elif path.startswith(b"/manifests/"):
             parts = [manifest(path.split(b"/")[2].decode())]
         else:

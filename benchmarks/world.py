@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from inference import TritonConnection, calibration, open_captioner, open_embedd
 from inference.images import prepare
 from job_system.app import celery_app
 from job_system.publish import publish_records
+from job_system.queues import IMAGES
 from ledger import Ledger
 from records import ImageRecord, SourceAddress
 from settings import PROJECT_ROOT, Settings, load, process_environment
@@ -153,6 +154,11 @@ class World:
         """What clients of the servers are told."""
         return load(self._ports, self.folder / "none.toml").settings
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the product's processes are started with."""
+        return process_environment({**self._ports, **KEEPING_MEMORY})
+
     @contextmanager
     def models(self, base_ms: float, per_item_ms: float, names: Sequence[str] = SLEEPERS) -> Iterator[None]:
         """A Triton whose models take ``base_ms + n * per_item_ms`` for a batch of n up to 8."""
@@ -222,7 +228,7 @@ class World:
         numbers = range(first, first + count)
         with ExitStack() as held:
             for number in numbers:
-                variables = process_environment({**self._ports, **KEEPING_MEMORY, **changed})
+                variables = {**self.environment, **changed}
                 log = held.enter_context((self.folder / f"processor{number}.log").open("ab"))
                 process = subprocess.Popen(
                     [sys.executable, *command],
@@ -262,6 +268,10 @@ class World:
             for number, (record, picture) in enumerate(zip(images(name, count), shown, strict=True))
         ]
 
+    def queued(self) -> int:
+        """Messages in the queue, those of images that have ended too."""
+        return self.ledger.snapshot().queues[IMAGES]
+
     def queue(self, records: Sequence[ImageRecord]) -> None:
         """Record and publish, as the monitor does; the source is mentioned anew."""
         self.ledger.sources.register(self.address, 3600)
@@ -273,10 +283,13 @@ class World:
 
     def seen(self, records: Sequence[ImageRecord]) -> Run:
         """Queue the images, and see them land."""
-        count = len(records)
+        return self.landing(len(records), lambda: self.queue(records))
+
+    def landing(self, count: int, begin: Callable[[], object]) -> Run:
+        """Begin something that makes so many images land, and see them land."""
         before = self.ledger.audit()
         costs = self.cpu()
-        self.queue(records)
+        begin()
         looks: list[tuple[float, int]] = [(time.perf_counter(), 0)]
 
         def done() -> bool:
@@ -287,12 +300,12 @@ class World:
             return looks[-1][1] >= count
 
         _wait(done, 1200, every=0.1)
-        begin = next(look for look in looks if look[1] >= FIRST * count)
-        end = next(look for look in looks if look[1] >= LAST * count)
-        if begin == end:  # so few that they landed together
-            begin = looks[0]
+        first = next(look for look in looks if look[1] >= FIRST * count)
+        last = next(look for look in looks if look[1] >= LAST * count)
+        if first == last:  # so few that they landed together
+            first = looks[0]
         spent = {name: 1000 * (value - costs[name]) / count for name, value in self.cpu().items()}
-        return Run((end[1] - begin[1]) / (end[0] - begin[0]), spent)
+        return Run((last[1] - first[1]) / (last[0] - first[0]), spent)
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of each process so far."""

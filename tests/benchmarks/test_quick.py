@@ -10,7 +10,10 @@ import pytest
 from settings import PROJECT_ROOT
 
 #: What needs more than a few servers for some seconds runs with `python -m benchmarks --quick` alone.
-CHEAP = ("speed", "versus", "landing", "publishing", "backfill", "backlog", "fresh", "curves", "watched")
+CHEAP = (
+    *("speed", "versus", "landing", "publishing", "backlog", "fresh", "curves", "watched"),
+    *("backfill", "add", "export", "forget", "backup"),
+)
 
 
 @pytest.mark.parametrize("name", CHEAP)

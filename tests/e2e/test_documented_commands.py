@@ -16,7 +16,9 @@ import pytest
 from main import cli
 from tests.fixtures.house import ROOT, House, clean_environment
 
-BLOCK = re.compile(r"^```(?:sh|bash)?\n(.*?)^```$", re.M | re.S)
+#: Blocks with their language; sessions (``console``) are run by test_pages.py.
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+SHELL = ("", "sh", "bash")
 OURS = re.compile(r"^((?:[A-Z_]+=\S+ )*)(?:\.venv/bin/)?python main\.py\b(.*)$")
 
 #: Commands that do not end by themselves, or need what no other test may share: the test that runs them.
@@ -55,9 +57,9 @@ ELSEWHERE = {
 def documented() -> dict[str, str]:
     """The commands without comments and prompts, each with the first document that shows it."""
     found: dict[str, str] = {}
-    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for block in BLOCK.findall(document.read_text()):
-            for line in block.splitlines():
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for language, block in BLOCK.findall(document.read_text()):
+            for line in block.splitlines() if language in SHELL else ():
                 if shown := OURS.match(line):
                     found.setdefault(f"{shown[1]}{shlex.join(shlex.split(shown[2], comments=True))}", document.name)
     return found

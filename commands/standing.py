@@ -38,8 +38,6 @@ from settings import Settings
 if TYPE_CHECKING:
     from ledger import Ledger, Watch
 
-#: The folder of the data folder with the secrets that were made here.
-SECRETS = "watches"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
@@ -95,7 +93,7 @@ def add(
         with busy("embedding the query"):
             made = asyncio.run(_prepared(loaded, url, query))
         made_id = str(uuid.uuid4())
-        file = secret_file or loaded.paths.data / SECRETS / f"{name}-{made_id[:8]}.secret"
+        file = secret_file or loaded.paths.watch_secrets / f"{name}-{made_id[:8]}.secret"
         one = _watch(name, made_id, url, file, query, threshold, cooldown, kept, made)
         if not dry_run:
             secret = secret or _new_secret(file)
@@ -282,7 +280,7 @@ def remove(name: str, as_json: bool) -> None:
         if state is None or not ledger.watches.remove(state.watch):
             raise unknown(name)
     file = Path(state.watch.secret_file)
-    if file.parent == (loaded.paths.data / SECRETS).absolute():
+    if file.parent == loaded.paths.watch_secrets:
         with suppress(OSError):
             file.unlink()
     if as_json:

@@ -466,3 +466,22 @@ async def test_a_bucket_that_does_not_answer_is_said_in_one_line(
         finally:
             await store.close()
     assert len(str(raised.value).splitlines()) == 1
+
+
+async def test_a_server_on_another_host_keeps_its_part_and_puts_it_back(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container does, whose volume nobody else has: it has the module, at a path that is not here."""
+
+    async def not_here() -> dict[str, str]:
+        return {"filesystem": "/var/lib/weaviate-backups"}
+
+    monkeypatch.setattr(system.store, "backends", not_here)
+    await system.land(1, 2)
+    manifest = await system.backup(tmp_path / "out").run()
+    assert not manifest["store"]["files_here"]
+    assert "weaviate" not in names(tmp_path / "out")
+    await system.lose_store()
+    system.lose_ledger()
+    done = await system.restore(tmp_path / "out")
+    assert (done.objects, done.counts.landed, done.counts.difference) == (2, 2, 0)

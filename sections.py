@@ -108,6 +108,11 @@ class Paths(Section):
         "folder of what set-up downloads or builds once per user (XDG_CACHE_HOME is honoured)",
     )
 
+    @property
+    def watch_secrets(self) -> Path:
+        """The folder of the secrets that were made for standing searches."""
+        return (self.data / "watches").absolute()
+
 
 class Sage(Section):
     """The SAGE data stream."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +21,13 @@ from settings import Loaded
 if TYPE_CHECKING:
     from client import WeaviateStore
     from ledger import Ledger
+    from records import ImageRecord
     from taking.backup import Backup
     from taking.restore import Restore
+
+
+#: Missing originals that are named to people.
+MOST_NAMED = 20
 
 
 def _with_parts(act: Callable[[Loaded, Ledger, WeaviateStore], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -51,29 +56,28 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.command()
 @_folder
+@click.option("--without-pictures", is_flag=True, help="Leave own pictures' originals where they are; list them.")
 @_dry_run
 @_json
-def backup(folder: Path, dry_run: bool, as_json: bool) -> None:
-    """Back up the ledger, the store and the settings (no credentials) into DIR, while everything goes on.
+def backup(folder: Path, without_pictures: bool, dry_run: bool, as_json: bool) -> None:
+    """Back up ledger, store, own pictures and settings (no credentials) into DIR, while everything goes on.
 
     DIR is new or empty, or what a killed backup left. It is a back-up once it has its manifest.json.
     """
-    from sources import OwnFiles
     from taking.backup import Backup
 
     async def act(loaded: Loaded, ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:
         if dry_run:
             with busy("estimating"):
-                return await _expected(Backup(loaded, ledger, store, folder))
+                return await _expected(Backup(loaded, ledger, store, folder, without_pictures=without_pictures))
         began = time.monotonic()
         with Steps() as steps:
-            manifest = await Backup(loaded, ledger, store, folder, steps).run()
-        own = OwnFiles(loaded.settings.paths.data).folder
+            manifest = await Backup(loaded, ledger, store, folder, steps, without_pictures=without_pictures).run()
         return {
             "folder": str(folder),
-            **{name: manifest[name] for name in ("id", "began", "ended", "bytes", "ledger", "store")},
+            **{name: manifest[name] for name in ("id", "began", "ended", "bytes", "ledger", "store", "pictures")},
             "files": len(manifest["files"]),
-            "own_pictures": str(own) if own.is_dir() else None,
+            "watches": manifest["watches"],
             "seconds": round(time.monotonic() - began, 3),
         }
 
@@ -93,13 +97,14 @@ def _expected_text(told: dict[str, Any]) -> str:
     elsewhere = "" if told["store_bytes"] is not None else " of the ledger; the store's part stays at its server"
     return (
         f"at most {told['images']} images of the ledger ({told['on_their_way']} on their way) and {told['objects']}"
-        f" objects, about {size_text(told['bytes'])}{elsewhere}, in about {span_text(told['seconds'])}; the disk has"
+        f" objects, {told['pictures']} own pictures, about {size_text(told['bytes'])}{elsewhere}, in about"
+        f" {span_text(told['seconds'])}; the disk has"
         f" {size_text(told['free'])} left"
     )
 
 
 def _backup_text(told: dict[str, Any]) -> str:
-    ledger, store = told["ledger"], told["store"]
+    ledger, store, pictures = told["ledger"], told["store"], told["pictures"]
     lines = [
         f"backed up into {told['folder']}: {size_text(told['bytes'])} in {told['files']} files, in"
         f" {span_text(told['seconds'])}",
@@ -111,23 +116,32 @@ def _backup_text(told: dict[str, Any]) -> str:
     else:
         where = "" if store["files_here"] else f", at its own place (backup-{store['backend']}, {told['id']}): keep it"
         lines.append(f"store: {store['objects']} objects of {store['collection']}{where}")
-    if told["own_pictures"]:
-        lines.append(f"not in it: the files of own pictures; copy {told['own_pictures']} too")
+    if pictures and pictures["files_here"]:
+        lines.append(f"own pictures: {pictures['pictures']} originals, {size_text(pictures['bytes'])}")
+    elif pictures:
+        lines.append(f"not in it: the originals of {pictures['pictures']} own pictures; copy {pictures['folder']} too")
+    if told["watches"]:
+        lines.append(f"not in it: the secrets of {len(told['watches'])} watches, which stay in their files")
     return "\n".join(map(plain, lines))
 
 
 @click.command()
 @_folder
-@click.option("--only", type=click.Choice(("ledger", "store")), help="Put back only this part.")
+@click.option("--only", type=click.Choice(("ledger", "store", "pictures")), help="Put back only this part.")
 @click.option("--replace", is_flag=True, help="Put it in the place of what is there, which is removed.")
 @_dry_run
 @_json
 def restore(folder: Path, only: str | None, replace: bool, dry_run: bool, as_json: bool) -> int:
     """Put the back-up in DIR back, into an empty system. Settings are compared, not changed.
 
-    The same command goes on where it was killed. Exit 1 when an image is nowhere afterwards.
+    The same command goes on where it was killed. Exit 1 when an image is nowhere afterwards, or an original is missing.
     """
+    from job_system import celery_app
+    from job_system.publish import publish_records
     from taking.restore import Restore
+
+    def publish(records: Sequence[ImageRecord]) -> None:
+        publish_records(celery_app, records)
 
     async def act(loaded: Loaded, ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:
         began = time.monotonic()
@@ -135,7 +149,7 @@ def restore(folder: Path, only: str | None, replace: bool, dry_run: bool, as_jso
             kept = Restore(loaded.settings, ledger, store, folder, only, steps)
             if dry_run:
                 return await _would(kept)
-            done = await kept.run(replace=replace)
+            done = await kept.run(publish, replace=replace)
         counts = done.counts.to_json()
         return {
             "folder": str(folder),
@@ -145,6 +159,8 @@ def restore(folder: Path, only: str | None, replace: bool, dry_run: bool, as_jso
             "audit": counts,
             "objects": done.objects,
             "rebuild": done.rebuilt.to_json(),
+            "pictures": done.pictures.to_json() if done.pictures else None,
+            "watches_without_secret": dict(done.without_secret),
             "settings_apart": kept.settings_apart(),
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -154,13 +170,15 @@ def restore(folder: Path, only: str | None, replace: bool, dry_run: bool, as_jso
         print_json(told)
     else:
         click.echo(plain(_would_text(told)) if dry_run else _restore_text(told))
-    return EXIT_FAILED if not dry_run and told["audit"]["difference"] else EXIT_OK
+    missing = (told["pictures"] or {}).get("missing", 0)
+    return EXIT_FAILED if not dry_run and (told["audit"]["difference"] or missing) else EXIT_OK
 
 
 async def _would(kept: Restore) -> dict[str, Any]:
     from taking.backup import seconds_for
 
     there = await kept.check(replace=True)
+    pictures = await asyncio.to_thread(kept.missing_pictures)
     ledger, store = kept.manifest["ledger"], kept.manifest["store"]
     images = ledger.get("image", 0) + ledger.get("letter", 0) + ledger.get("traces", 0)
     objects = store["objects"] if store else 0
@@ -173,6 +191,7 @@ async def _would(kept: Restore) -> dict[str, Any]:
         "bytes": kept.manifest["bytes"],
         "seconds": round(seconds_for(images + objects, kept.manifest["bytes"]), 1),
         "replaced": asdict(there),
+        "pictures": pictures.to_json() if pictures else None,
         "settings_apart": kept.settings_apart(),
     }
 
@@ -182,10 +201,29 @@ def _would_text(told: dict[str, Any]) -> str:
     in_place = ""
     if gone["images"] or gone["objects"]:
         in_place = f"; with --replace, in the place of {gone['images']} images and {gone['objects']} objects"
-    return (
+    text = (
         f"the back-up of {told['backed_up']} is whole: {told['images']} images of the ledger and {told['objects']}"
         f" objects, {size_text(told['bytes'])}, in about {span_text(told['seconds'])}{in_place}"
     )
+    return "\n".join((text, *_pictures_lines(told["pictures"], "would be put back")))
+
+
+def _pictures_lines(told: dict[str, Any] | None, put: str) -> list[str]:
+    """What became, or would become, of own pictures."""
+    if told is None:
+        return []
+    lines = [f"own pictures: {told['put']} originals {put}, {told['there']} are here"]
+    if told["forgotten"]:
+        lines[0] += f", {told['forgotten']} are forgotten"
+    if told["missing"]:
+        lines.append(
+            f"{told['missing']} originals are missing, so links to them lead nowhere: copy {told['kept_in']} of the"
+            " machine that was backed up into the data folder, or add the pictures again"
+        )
+        lines += [f"missing: {one['filename']} ({one['sha256']})" for one in told["missing_pictures"][:MOST_NAMED]]
+        if (more := told["missing"] - MOST_NAMED) > 0:
+            lines.append(f"and {more} more (--json names {len(told['missing_pictures'])})")
+    return lines
 
 
 def _restore_text(told: dict[str, Any]) -> str:
@@ -205,6 +243,13 @@ def _restore_text(told: dict[str, Any]) -> str:
             f"what landed after {told['backed_up']} is missing now: `python main.py audit --deep --repair --since TIME`"
             " queues it, with a time before it was captured"
         )
+    if rebuilt["queued"]:
+        lines.append(f"queued: {rebuilt['queued']} own pictures that were added after the back-up")
+    lines += _pictures_lines(told["pictures"], "put back")
+    lines += [
+        f"the secret of the watch {name} is not here: put it into {file}; its posts wait for it"
+        for name, file in told["watches_without_secret"].items()
+    ]
     lines += [
         f"setting {name} was {apart['then']!r} and is {apart['now']!r}"
         for name, apart in told["settings_apart"].items()

@@ -77,10 +77,10 @@ def add(
         with busy("embedding the query"):
             made = asyncio.run(_prepared(loaded, url, query))
         wanted = Wanted(name, url, query, threshold, cooldown, kept)
-        one = watchlist.new_watch(wanted, made, loaded.paths.data, secret_file)
+        one = watchlist.new_watch(wanted, made, loaded.paths.watch_secrets, secret_file)
         shown = None
         if not dry_run and secret_file is None:
-            shown = watchlist.begin(ledger, one, loaded.paths.data)
+            shown = watchlist.begin(ledger, one, loaded.paths.watch_secrets)
         elif not dry_run:
             watchlist.add(ledger, one)
     if as_json:
@@ -181,7 +181,7 @@ def remove(name: str, as_json: bool) -> None:
     """Remove a watch, with its deliveries that wait or are dead, and the secret that was made for it."""
     loaded = configuration.load().settings
     with opened() as ledger:
-        state = watchlist.remove(ledger, loaded.paths.data, name)
+        state = watchlist.remove(ledger, loaded.paths.watch_secrets, name)
     if as_json:
         print_json({"name": name, "state": "removed", "waiting": state.waiting, "dead": state.dead})
     else:

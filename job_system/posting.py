@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import logs
-from errors import PermanentError, TransientError, WeavloaderError
+from errors import ConfigurationError, PermanentError, TransientError, WeavloaderError
 from job_system.matching import Run
 from job_system.policy import Bury, Wait, judge
 from ledger import Watch, Watches
@@ -75,7 +75,7 @@ class Posting:
                 continue
             try:
                 await self._post(watch, delivery)
-            except (TransientError, PermanentError) as error:
+            except (TransientError, PermanentError, ConfigurationError) as error:
                 away = await asyncio.to_thread(self._failed, watch, delivery, error)
             else:
                 await asyncio.to_thread(self._watches.delivered, watch, delivery)
@@ -83,10 +83,7 @@ class Posting:
                 log.info("webhook delivered", watch=watch.name, delivery=delivery.id, attempt=delivery.attempts + 1)
 
     async def _post(self, watch: Watch, delivery: Delivery) -> None:
-        try:
-            key = await asyncio.to_thread(read_secret, Path(watch.secret_file))
-        except WeavloaderError as error:
-            raise TransientError(str(error), cause=error.cause) from None
+        key = await asyncio.to_thread(read_secret, Path(watch.secret_file))
         await self._poster.post(watch.url, key, delivery.id, delivery.body, int(time.time()))
 
     def _failed(self, watch: Watch, delivery: Delivery, error: WeavloaderError) -> float:
@@ -95,6 +92,10 @@ class Posting:
         """
         told = {"watch": watch.name, "delivery": delivery.id, "attempt": delivery.attempts + 1, "error": str(error)}
         match judge(error, delivery.attempts + 1, self._settings.jobs):
+            case Wait(seconds, reason, spend_attempt=False):  # no secret: nothing is posted until there is one
+                self._watches.release(watch, delivery, seconds, reason, str(error))
+                log.warning("webhook waits", cause=reason, retry_in=round(seconds, 1), **told)
+                return seconds
             case Wait(seconds, reason):
                 self._watches.wait(watch, delivery, seconds, reason, str(error))
                 recorder.webhook_posted("retry")

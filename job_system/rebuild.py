@@ -109,7 +109,7 @@ class Rebuild:
         ids = [found.id for found in page if found.landed_at / _DAY < oldest_day]
         too_old = set(ids).difference(self._ledger.standings(ids)) if ids else set()
         young = [found for found in page if found.id not in too_old]
-        new, waited = self._ledger.copies.regain([(found.id, int(found.landed_at / _DAY)) for found in young])
+        new, waited = self._ledger.copies.regain([(found.id, found.landed_at) for found in young])
         self._rebuilt.new += len(new)
         self._rebuilt.waited += len(waited)
         for found in (young[at] for at in new):
@@ -130,10 +130,10 @@ class Rebuild:
             begin = max(0.0, (since.timestamp() if since else first) - self._settings.monitor.overlap)
             if self._ledger.copies.reach_back(source, int(begin * 10**9)):
                 told.polled_from[source] = f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        await self._queue_own(publish)
+        await self.queue_own(publish)
         return told
 
-    async def _queue_own(self, publish: Publish) -> None:
+    async def queue_own(self, publish: Publish) -> None:
         """Queue the own pictures that neither the ledger nor the store knows."""
         records = OwnFiles(self._settings.paths.data).records()
         while batch := list(islice(records, BATCH)):

@@ -54,7 +54,7 @@ def keep_standing(app: Any, settings: Settings, ended: threading.Event) -> None:
 def _folder(settings: Settings) -> str:
     """Which folder of secrets is read here; '' where it cannot be told from others."""
     try:
-        return watchlist.folder_id(settings.paths.data)
+        return watchlist.folder_id(settings.paths.watch_secrets)
     except ConfigurationError as error:
         log.warning("secrets of standing searches", error=str(error))
         return ""

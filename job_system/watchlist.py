@@ -17,8 +17,7 @@ from ledger.watches import MOST_WATCHES, WatchState
 from records import Made, Vector
 from sections import Webhooks
 
-#: The folder of the data folder with the secrets that were made here, and the file in it that tells it from others.
-SECRETS = "watches"
+#: The file in the folder of the secrets that were made here which tells that from others.
 FOLDER_ID = "folder"
 NAME = "[a-z0-9][a-z0-9_-]{0,39}"
 #: Seconds between two posts of a camera, unless said otherwise, and at most.
@@ -44,10 +43,10 @@ class Wanted:
     narrowed: Mapping[str, str] = field(default_factory=dict)
 
 
-def new_watch(wanted: Wanted, made: Made[Vector] | None, data: Path, secret_file: Path | None = None) -> Watch:
+def new_watch(wanted: Wanted, made: Made[Vector] | None, secrets: Path, secret_file: Path | None = None) -> Watch:
     """The watch, not yet added; ``made`` is its query's vector, ``secret_file`` one that was there before."""
     own = str(uuid.uuid4())
-    file = secret_file or data / SECRETS / f"{wanted.name}-{own[:8]}.secret"
+    file = secret_file or secrets / f"{wanted.name}-{own[:8]}.secret"
     return Watch(
         wanted.name,
         own,
@@ -81,14 +80,14 @@ def check_new(ledger: Ledger, name: str) -> None:
         raise _taken(name)
 
 
-def begin(ledger: Ledger, one: Watch, data: Path) -> str:
+def begin(ledger: Ledger, one: Watch, secrets: Path) -> str:
     """Add a watch with a secret of its own, which is kept for the owner's eyes only; the secret.
 
     Raises ``Taken``, and ``ConfigurationError`` where the secret cannot be kept or would lie where no cleaner reads it.
     """
     from sources.webhooks import new_secret
 
-    _check_folder(ledger, data)
+    _check_folder(ledger, secrets)
     secret, file = new_secret(), Path(one.secret_file)
     try:
         _keep(file, secret + "\n")
@@ -111,13 +110,13 @@ def add(ledger: Ledger, one: Watch) -> None:
         raise _taken(one.name)
 
 
-def remove(ledger: Ledger, data: Path, name: str) -> WatchState:
+def remove(ledger: Ledger, secrets: Path, name: str) -> WatchState:
     """Remove a watch, with its deliveries and the secret that was made for it; how it was. Raises ``NotFound``."""
     state = ledger.watches.state(name)
     if state is None or not ledger.watches.remove(state.watch):
         raise unknown(name)
     file = Path(state.watch.secret_file)
-    if file.parent == (data / SECRETS).absolute():
+    if file.parent == secrets:
         with suppress(OSError):
             file.unlink()
     return state
@@ -143,12 +142,12 @@ def unknown(name: str) -> NotFound:
     return NotFound(f"there is no watch {name}: `python main.py watch list` lists them")
 
 
-def folder_id(data: Path) -> str:
+def folder_id(secrets: Path) -> str:
     """What tells this folder of secrets from those of other hosts; made by the first that asks.
 
     Raises ``ConfigurationError`` where it cannot be kept.
     """
-    file = data / SECRETS / FOLDER_ID
+    file = secrets / FOLDER_ID
     try:
         with suppress(FileExistsError):
             if not file.exists():
@@ -158,11 +157,11 @@ def folder_id(data: Path) -> str:
         raise ConfigurationError(f"the folder of secrets {file.parent} cannot be used: {_why(error)}") from None
 
 
-def _check_folder(ledger: Ledger, data: Path) -> None:
+def _check_folder(ledger: Ledger, secrets: Path) -> None:
     living = ledger.watches.folders()
-    if living and set(living) != {folder_id(data)}:
+    if living and set(living) != {folder_id(secrets)}:
         raise ConfigurationError(
-            f"a secret that is kept in {(data / SECRETS).absolute()} cannot be read by the cleaner, which posts: run"
+            f"a secret that is kept in {secrets} cannot be read by the cleaner, which posts: run"
             " `python main.py watch add` where the cleaner runs (there --secret-file names a file too), or let both"
             " share the data folder",
             cause="webhook_secret",

@@ -4,6 +4,7 @@ A copy is of one moment where it counts: the ids of all images that are on their
 one step with the counts, and each is told as it is when its turn comes. What has ended since is told as ended, and
 counted so; so the copy's difference is that of the moment. Traces of what had ended before follow. An image that is
 told in both ways counts as the first one says. Cursors are read before all of it: what came later is polled again.
+What there is beside images goes with it (``beside.py``).
 
 Each line is a list whose first word is its kind.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from errors import PartUnavailable, WeavloaderError
-from ledger import calibration, traces
+from ledger import beside, calibration, traces
 from ledger.connection import PREFIX, Connection
 from ledger.outputs import KEPT_FIELDS, outputs_key
 from records import format_timestamp
@@ -37,6 +38,10 @@ _CALIBRATION = calibration.KEY.removeprefix(PREFIX)
 #: What belongs to whom is running now, and stays when a copy takes the ledger's place. Tokens only grow.
 _STAYING = ("lock:", "nodes", "roles", "source", "paused", "trial:", "polls", "token", "swept", _CALIBRATION)
 _RESTORING = f"{PREFIX}restoring"
+#: The images that were forgotten before a copy takes the ledger's place, and stay so.
+_FORGOTTEN = f"{_RESTORING}:forgotten"
+#: What these are counted by where the copy knows nothing of it.
+_REASON = "restored"
 #: Of a lease nothing is copied: its holder has none in another ledger.
 _OF_A_LEASE = {"state", "token", "owner", "solo"}
 #: The counts of what images end as, by the first letter of their traces.
@@ -61,8 +66,9 @@ class Copies:
         """The ledger's lines. It goes on working meanwhile; only its traces must not be removed by a repair."""
         yield from self._beside()
         frozen = f"{PREFIX}frozen:{secrets.token_hex(8)}"
-        number, flat = self._connection.run("freeze", frozen, _FROZEN_SECONDS)
+        number, flat, kept = self._connection.run("freeze", frozen, _FROZEN_SECONDS)
         counts = Counter({name: int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)})
+        yield from (beside.line(*told) for told in kept)
         for start in range(0, number, _BATCH):
             report("copying what is on its way", start, number)
             for image, told in self._page(frozen, start, min(_BATCH, number - start)):
@@ -73,12 +79,13 @@ class Copies:
             if found:
                 yield ["traces", dict(found)]
             report("copying what has ended", done, traces.STEPS)
+        yield from beside.standing(self._connection)
 
     def _beside(self) -> Iterator[Line]:
-        """Cursors, places that were given, the last calibration."""
-        for keys in self._scan(f"{PREFIX}[lp][al]*"):  # whatever else begins so is few
+        """Cursors, places that were given, how far adoptions are, the last calibration."""
+        for keys in self._scan(f"{PREFIX}[lpa][ald]*"):  # whatever else begins so is few
             for name in (key.removeprefix(PREFIX) for key in keys):
-                if name.startswith(_CURSOR):
+                if name.startswith((_CURSOR, beside.ADOPTING)):
                     yield ["value", name, self._connection.command("GET", PREFIX + name)]
                 elif name.startswith(_PLACES):
                     yield ["places", name, sorted(self._connection.command("SMEMBERS", PREFIX + name)), self._ttl(name)]
@@ -136,9 +143,15 @@ class Copies:
         """Say what is being put back."""
         self._connection.command("SET", _RESTORING, what)
 
+    def note_forgotten(self) -> None:
+        """Note which images are forgotten: they stay so whatever copy takes the ledger's place, until ``end``."""
+        for found in traces.every(self._connection):
+            if forgotten := [image for image, trace in found if trace.startswith("f")]:
+                self._connection.command("SADD", _FORGOTTEN, *forgotten)
+
     def end(self) -> None:
         """Say that all is put back."""
-        self._connection.command("DEL", _RESTORING)
+        self._connection.command("DEL", _RESTORING, _FORGOTTEN)
 
     def in_work(self) -> int:
         """How many images somebody works on."""
@@ -175,6 +188,20 @@ class Copies:
                 self._put_one(kind, rest)
         self._flush("put_images", images)
         self._flush("put_letters", letters)
+        beside.drop_ended_orders(self._connection)
+        self._forget_again()
+
+    def _forget_again(self) -> None:
+        """Images that were forgotten before the copy took the ledger's place are so in the copy too."""
+        cursor = "0"
+        while True:
+            cursor, images = self._connection.command("SSCAN", _FORGOTTEN, cursor, "COUNT", _BATCH)
+            if images:
+                answers = self._connection.run("tombstone", _REASON, 0, 0, *images)
+                unknown = [image for image, answer in zip(images, answers, strict=True) if not answer]
+                self._connection.run("put_tombstones", _REASON, *unknown)
+            if int(cursor) == 0:
+                return
 
     def _put_one(self, kind: str, rest: Sequence[Any]) -> None:
         run, commands = self._connection.run, self._connection.commands
@@ -184,6 +211,8 @@ class Copies:
         elif kind == "places":
             name, ids, seconds = rest
             commands([("SADD", PREFIX + name, *ids), ("EXPIRE", PREFIX + name, seconds)], atomic=True)
+        elif kind == beside.KEPT:
+            beside.put(self._connection, rest)
         elif kind == "counts":
             commands([("HINCRBY", f"{PREFIX}counts", name, count) for name, count in rest[0].items()], atomic=True)
         elif kind == "traces":
@@ -204,15 +233,16 @@ class Copies:
 
     # --- what is known from elsewhere --------------------------------------------------------------------------------
 
-    def regain(self, objects: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
-        """Images that the store has, each with the day (since the epoch) of its landing, have landed.
+    def regain(self, objects: Sequence[tuple[str, float]]) -> tuple[list[int], list[int]]:
+        """Images that the store has, each with the time of its landing in seconds since the epoch, have landed, and
+        standing searches look at them. What is forgotten is to be deleted from the store again.
 
         Returns the positions of those that were not known, and of those that waited for something. An image that is
         leased, dead or skipped stays so.
         """
         new, waited = list[int](), list[int]()
         for start in range(0, len(objects), _BATCH):
-            flat = (word for pair in objects[start : start + _BATCH] for word in pair)
+            flat = (word for image, when in objects[start : start + _BATCH] for word in (image, f"{when:.3f}"))
             for found, positions in zip((new, waited), self._connection.run("regain", *flat), strict=True):
                 found += (start + int(at) for at in positions)
         return new, waited

@@ -305,9 +305,11 @@ class Watches:
         """It may not be told any more. False: it was settled before."""
         return self._settle(watch, delivery, "denied")
 
-    def release(self, watch: Watch, delivery: Delivery, seconds: float = 0.0) -> bool:
-        """It was not tried, and is due in so many seconds. False: it was settled before."""
-        return self._settle(watch, delivery, "release", seconds)
+    def release(self, watch: Watch, delivery: Delivery, seconds: float = 0.0, cause: str = "", error: str = "") -> bool:
+        """It was not tried, for ``error`` where there is one, and is due in so many seconds. False: it was settled
+        before.
+        """
+        return self._settle(watch, delivery, "release", seconds, cause, error)
 
     def wait(self, watch: Watch, delivery: Delivery, seconds: float, cause: str, error: str) -> bool:
         """An attempt failed; the next is due in so many seconds. False: it was settled before."""

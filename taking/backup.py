@@ -8,7 +8,6 @@ call landed what the store's copy lacks.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 import shutil
@@ -22,10 +21,13 @@ from errors import ConfigurationError, UsageError, WeavloaderError
 from job_system.stillness import maintained
 from ledger import Ledger
 from settings import Loaded, version
+from sources import OwnFiles
 from taking.backup_folder import (
     FORMAT,
     LEDGER,
     MANIFEST,
+    PICTURES,
+    PICTURES_LIST,
     SETTINGS,
     STORE,
     Report,
@@ -35,7 +37,8 @@ from taking.backup_folder import (
     write_lines,
     write_manifest,
 )
-from taking.files import FilledFolder, cannot_write, draft_of, settle, whole_file
+from taking.backup_pictures import kept_size, write_pictures
+from taking.files import FilledFolder, cannot_write, move, whole_file
 
 if TYPE_CHECKING:
     from client import WeaviateStore
@@ -59,7 +62,7 @@ _STORE_RATE, _LEDGER_RATE = 25e6, 30_000
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a back-up will hold and take. ``store_bytes`` is None where the server is on another host: its part stays
-    there. ``free`` are the bytes that the folder's disk has left.
+    there. ``pictures`` are own ones. ``free`` are the bytes that the folder's disk has left.
     """
 
     images: int
@@ -67,17 +70,21 @@ class Estimate:
     objects: int
     ledger_bytes: int
     store_bytes: int | None
+    pictures: int
+    picture_bytes: int
     free: int
     seconds: float
 
     @property
     def bytes(self) -> int:
         """Those that come into the folder."""
-        return self.ledger_bytes + (self.store_bytes or 0)
+        return self.ledger_bytes + (self.store_bytes or 0) + self.picture_bytes
 
 
 class Backup:
-    """One back-up into one folder. Belongs to the event loop that the store belongs to."""
+    """One back-up into one folder, ``without_pictures`` without the originals of own pictures. Belongs to the event
+    loop that the store belongs to.
+    """
 
     def __init__(
         self,
@@ -86,7 +93,11 @@ class Backup:
         store: WeaviateStore,
         out: Path,
         report: Report = lambda step, done, total: None,
+        *,
+        without_pictures: bool = False,
     ) -> None:
+        self._without_pictures = without_pictures
+        self._own = OwnFiles(loaded.settings.paths.data)
         self._loaded = loaded
         self._ledger = ledger
         self._store = store
@@ -107,10 +118,11 @@ class Backup:
             + _OUTPUTS * snapshot.kept_outputs
         )
         store_bytes = _objects_size(backends[backend], (await self._store.current()).collection)
-        seconds = seconds_for(counts.seen, store_bytes or 0)
+        pictures, size = (0, 0) if self._without_pictures else await asyncio.to_thread(kept_size, self._own)
+        seconds = seconds_for(counts.seen, (store_bytes or 0) + size)
         disk = next(path for path in (self._out, *self._out.absolute().parents) if path.exists())
         free = shutil.disk_usage(disk).free
-        return Estimate(counts.seen, on_their_way, objects, ledger_bytes, store_bytes, free, seconds)
+        return Estimate(counts.seen, on_their_way, objects, ledger_bytes, store_bytes, pictures, size, free, seconds)
 
     async def run(self) -> dict[str, Any]:
         """Make it; the manifest. What a killed command left in the folder is removed first.
@@ -137,8 +149,12 @@ class Backup:
         with whole_file(self._out / SETTINGS) as file:
             file.write(settings_text(*self._loaded).encode())
         lines = await asyncio.to_thread(write_lines, self._out / LEDGER, self._ledger.copies.lines(self._report))
+        pictures = await asyncio.to_thread(
+            write_pictures, self._out, self._own, without=self._without_pictures, report=self._report
+        )
         store = await self._copy_store(id, backend)
-        files = [self._out / SETTINGS, self._out / LEDGER, *_files(self._out / STORE)]
+        listed = [self._out / PICTURES_LIST] if pictures else []
+        files = [self._out / SETTINGS, self._out / LEDGER, *listed, *_files(self._out / STORE)]
         told = []
         for done, path in enumerate(files):
             self._report("making checksums", done, len(files))
@@ -152,7 +168,14 @@ class Backup:
                 "created_by": f"weavloader {version()}",
                 "ledger": lines,
                 "store": store,
-                "bytes": sum(one["bytes"] for one in told),
+                "pictures": pictures,
+                "watches": [
+                    {"watch": state.watch.name, "secret_file": state.watch.secret_file}
+                    for state in self._ledger.watches.states()
+                ],
+                "watch_secrets": str(self._loaded.settings.paths.watch_secrets),
+                "bytes": sum(one["bytes"] for one in told)
+                + (pictures["bytes"] if pictures and pictures["files_here"] else 0),
                 "files": told,
             },
         )
@@ -234,10 +257,11 @@ class Backup:
             if here is not None:
                 shutil.rmtree(here, ignore_errors=True)
         with cannot_write(self._out):
-            for name in (LEDGER, SETTINGS):
+            for name in (LEDGER, SETTINGS, PICTURES_LIST):
                 (self._out / name).unlink(missing_ok=True)
-            if (self._out / STORE).exists():
-                shutil.rmtree(self._out / STORE)
+            for folder in (STORE, PICTURES):
+                if (self._out / folder).exists():
+                    shutil.rmtree(self._out / folder)
 
     async def _give_up(self, id: str, backend: str) -> None:
         """Have the server end a back-up whose command was killed."""
@@ -264,29 +288,6 @@ async def server_folder(store: WeaviateStore, backend: str, id: str) -> Path | N
     path = (await store.backends()).get(backend) or ""
     folder = Path(path) / id
     return folder if path and folder.is_dir() else None
-
-
-def move(path: Path, target: Path) -> None:
-    """Move a file, to another disk too; it has its new name only when it is whole there."""
-    copy(path, target)
-    with cannot_write(path):
-        path.unlink()
-
-
-def copy(path: Path, target: Path) -> None:
-    """Give a file, which nobody changes, a second name; on another disk a second content."""
-    with cannot_write(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft_of(target)
-        try:
-            try:
-                os.link(path, draft)
-            except OSError:
-                shutil.copyfile(path, draft)
-            settle(draft, target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@
     manifest.json       what it is, with every file's bytes and SHA-256; written last: without it there is no back-up
     ledger.jsonl.gz     the ledger, a line a thing (``ledger/copies.py``)
     weaviate/           the server's own back-up of the collection, where it is on this host
+    pictures.jsonl.gz   the own pictures, and pictures/ their originals (``backup_pictures.py``), where there are any
     weavloader.toml     the settings that were set, without credentials
 """
 
@@ -24,10 +25,12 @@ from settings import Settings, entries
 from taking.files import read_json, sha256_of, whole_file, write_json
 
 #: Of what a manifest says. A newer one cannot be put back.
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 LEDGER = "ledger.jsonl.gz"
 STORE = "weaviate"
+PICTURES_LIST = "pictures.jsonl.gz"
+PICTURES = "pictures"
 SETTINGS = "weavloader.toml"
 _SEAL = "sha256"
 _HERE = ("default", "running stack", "running demo")

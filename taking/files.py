@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,10 +59,34 @@ def settle(draft: Path, target: Path) -> None:
     with draft.open("rb+") as file:
         os.fsync(file.fileno())
     draft.replace(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync(folder: Path) -> None:
+def move(path: Path, target: Path) -> None:
+    """Move a file, to another disk too; it has its new name only when it is whole there."""
+    copy(path, target)
+    with cannot_write(path):
+        path.unlink()
+
+
+def copy(path: Path, target: Path) -> None:
+    """Give a file, which nobody changes, a second name; on another disk a second content."""
+    with cannot_write(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = draft_of(target)
+        try:
+            try:
+                os.link(path, draft)
+            except OSError:
+                shutil.copyfile(path, draft)
+            settle(draft, target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder be on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,26 +1,30 @@
 """Putting a back-up back, into an empty system or in the place of what is there.
 
-While it runs all stands still. The store comes first, then the ledger's lines, then what the store holds is told to the
-ledger: an image that was on its way when the ledger was copied, and had landed when the store was, has landed. What is
-on its way still waits, is due, and is queued by the next sweep. A mark in the ledger says what is being put back: the
-same command does all of it again where it was killed.
+While it runs all stands still. The store comes first, then the ledger's lines and the originals of own pictures, then
+what the store holds is told to the ledger: an image that was on its way when the ledger was copied, and had landed when
+the store was, has landed. What is on its way still waits, is due, and is queued by the next sweep; so is an own picture
+that is here and that neither knows. A mark in the ledger says what is being put back: the same command does all of it
+again where it was killed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import UsageError, WeavloaderError
-from job_system.rebuild import Rebuild, Rebuilt
+from errors import ConfigurationError, UsageError, WeavloaderError
+from job_system.rebuild import Publish, Rebuild, Rebuilt
 from job_system.stillness import maintained, stilled
 from ledger import Ledger
 from records import AuditCounts
 from settings import Settings
-from taking.backup import ID, LOOK_SECONDS, copy
+from sources import OwnFiles
+from sources.webhooks import read_secret
+from taking.backup import ID, LOOK_SECONDS
 from taking.backup_folder import (
     LEDGER,
     SETTINGS,
@@ -31,13 +35,14 @@ from taking.backup_folder import (
     read_manifest,
     settings_apart,
 )
-from taking.files import cannot_write
+from taking.backup_pictures import PutPictures, missing_pictures, put_pictures
+from taking.files import cannot_write, copy
 
 if TYPE_CHECKING:
     from client import WeaviateStore
 
 #: The parts of a back-up.
-PARTS = ("ledger", "store")
+PARTS = ("ledger", "store", "pictures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,16 @@ class There:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A system that is whole: the audit, the objects of the store and what was told of them to the ledger."""
+    """A system that is whole: the audit, the objects of the store and what was told of them to the ledger; what became
+    of own pictures, where the back-up has any; and watches whose secret is not here, each with the file that it is to
+    be in.
+    """
 
     counts: AuditCounts
     objects: int
     rebuilt: Rebuilt
+    pictures: PutPictures | None = None
+    without_secret: Mapping[str, str] = field(default_factory=dict)
 
 
 class Restore:
@@ -78,6 +88,7 @@ class Restore:
         self._folder = folder
         self._parts = PARTS if only is None else (only,)
         self._report = report
+        self._own = OwnFiles(settings.paths.data)
         self.manifest = read_manifest(folder)
 
     async def there(self) -> There:
@@ -107,19 +118,38 @@ class Restore:
         await asyncio.to_thread(check_files, self._folder, self.manifest, self._report)
         return there
 
-    async def run(self, *, replace: bool) -> Restored:
+    async def run(self, publish: Publish, *, replace: bool) -> Restored:
         """Put it back. Raises what ``check`` raises, and what ledger and store raise: then the same command goes on."""
         with maintained(self._ledger):
             await self.check(replace=replace)
+            if self._parts == ("pictures",):
+                return await self._done(Rebuilt(), await self._put_pictures())
             with stilled(self._ledger, self._report):
                 self._ledger.copies.begin(self._mark)
                 if "store" in self._parts:
                     await self._put_store()
                 if "ledger" in self._parts:
                     await asyncio.to_thread(self._put_ledger)
-                rebuilt = await Rebuild(self._settings, self._ledger, self._store, self._report).regain()
+                pictures = await self._put_pictures()
+                rebuild = Rebuild(self._settings, self._ledger, self._store, self._report)
+                rebuilt = await rebuild.regain()
+                if "ledger" in self._parts:
+                    await rebuild.queue_own(publish)
                 self._ledger.copies.end()
-        return Restored(self._ledger.audit(), await self._store.count(), rebuilt)
+            return await self._done(rebuilt, pictures)
+
+    async def _done(self, rebuilt: Rebuilt, pictures: PutPictures | None) -> Restored:
+        objects = await self._store.count()
+        return Restored(self._ledger.audit(), objects, rebuilt, pictures, self._without_secret())
+
+    async def _put_pictures(self) -> PutPictures | None:
+        if "pictures" not in self._parts:
+            return None
+        return await asyncio.to_thread(put_pictures, self._folder, self.manifest, self._own, self._ledger, self._report)
+
+    def missing_pictures(self) -> PutPictures | None:
+        """What would be missing of own pictures."""
+        return missing_pictures(self._folder, self.manifest, self._own) if "pictures" in self._parts else None
 
     def settings_apart(self) -> dict[str, dict[str, Any]]:
         """The settings that differ from those of the back-up."""
@@ -193,9 +223,29 @@ class Restore:
         return target
 
     def _put_ledger(self) -> None:
+        self._ledger.copies.note_forgotten()
         self._ledger.copies.wipe()
         total = self.manifest["ledger"]["lines"]
         self._ledger.copies.put(read_lines(self._folder / LEDGER), self._report, total)
+        self._find_secrets()
+
+    def _find_secrets(self) -> None:
+        """A secret that was made for a watch is looked for in the data folder of here."""
+        there, here = Path(self.manifest.get("watch_secrets", "")), self._settings.paths.watch_secrets
+        for state in self._ledger.watches.states():
+            file = Path(state.watch.secret_file)
+            if file.parent == there != here:
+                self._ledger.watches.replace(state.watch, replace(state.watch, secret_file=str(here / file.name)))
+
+    def _without_secret(self) -> dict[str, str]:
+        """The watches whose secret cannot be read here, and where it is to be."""
+        missing = {}
+        for state in self._ledger.watches.states():
+            try:
+                read_secret(Path(state.watch.secret_file))
+            except ConfigurationError:
+                missing[state.watch.name] = state.watch.secret_file
+        return missing
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -49,15 +49,15 @@ async def add(shared: Services, new: WatchNew) -> tuple[WatchState, str | None]:
     Raises ``UsageError`` for a webhook that must not be posted to, ``Taken``, and ``Refused`` where its secret would
     lie where no cleaner reads it.
     """
-    data = shared.settings.paths.data
+    secrets = shared.settings.paths.watch_secrets
     await shared.asked(lambda ledger: watchlist.check_new(ledger, new.name))
     await watchlist.check_webhook(shared.settings.webhooks, new.webhook)
     made = await shared.finder.embed_query(new.query) if new.query else None
-    one = watchlist.new_watch(new.wanted, made, data)
+    one = watchlist.new_watch(new.wanted, made, secrets)
     secret = None
     if not new.dry_run:
         try:
-            secret = await shared.asked(lambda ledger: watchlist.begin(ledger, one, data))
+            secret = await shared.asked(lambda ledger: watchlist.begin(ledger, one, secrets))
         except ConfigurationError as error:
             raise Refused(403, str(error)) from None
     return WatchState(one, active=True, waiting=0, dead=0, told={}), secret

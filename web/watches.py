@@ -91,7 +91,7 @@ async def change(
         state = await shared.asked(lambda ledger: watchlist.found(ledger, name))
         return render(request, "watch_remove.html", visitor=who, state=state)
     if action == "remove":
-        await shared.asked(lambda ledger: watchlist.remove(ledger, shared.settings.paths.data, name))
+        await shared.asked(lambda ledger: watchlist.remove(ledger, shared.settings.paths.watch_secrets, name))
     else:
         await shared.asked(lambda ledger: watchlist.set_active(ledger, name, active=action == "resume"))
     return RedirectResponse(f"{base_of(request)}/watches?{urlencode({'done': _DONE[action], 'name': name})}", 303)

@@ -66,7 +66,7 @@ async def watch(name: InPath, shared: Shared, who: Reader) -> WatchAnswer:
 @router.delete("/{name}")
 async def remove(name: InPath, shared: Shared, who: Admin) -> WatchRemoved:
     """Remove a standing search, with its deliveries that wait or are dead, and its secret. Needs the admin's token."""
-    state = await shared.asked(lambda ledger: watchlist.remove(ledger, shared.settings.paths.data, name))
+    state = await shared.asked(lambda ledger: watchlist.remove(ledger, shared.settings.paths.watch_secrets, name))
     return WatchRemoved(name=name, waiting=state.waiting, dead=state.dead)
 
 

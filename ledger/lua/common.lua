@@ -221,6 +221,22 @@ local WATCH = PREFIX .. 'watch:'
 local WATCHES, LOOKING, ALERTING = PREFIX .. 'watches', WATCH .. 'looking', WATCH .. 'alerting'
 local UNLOOKED, OVERFLOW = WATCH .. 'landed', WATCH .. 'overflow'
 
+-- Lets standing searches look at what landed ('id time'), oldest first, while there are any: some 25 MB when nobody looks
+-- for long.
+local function to_be_looked_at(entry)
+  if call('EXISTS', LOOKING) == 0 then
+    return
+  end
+  if call('LLEN', UNLOOKED) < 500000 then
+    call('RPUSH', UNLOOKED, entry)
+  else
+    call('HINCRBY', OVERFLOW, 'count', 1)
+    call('HSETNX', OVERFLOW, 'since', clock())
+    call('HSET', OVERFLOW, 'until', clock())
+    call('EXPIRE', OVERFLOW, 2592000)
+  end
+end
+
 -- One watch's own keys: deliveries by the time they are due, dead ones by the time they died, numbers for people,
 -- pictures that were decided on, the last posted picture of each camera, and alerts that were told to fire.
 local function of_watch(what, name)

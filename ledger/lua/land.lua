@@ -13,15 +13,5 @@ local entry = id .. ' ' .. string.format('%.3f', clock())
 if call('LPUSH', RECENT, entry) > 400 then
   call('LTRIM', RECENT, 0, 199)
 end
--- What standing searches have to look at, oldest first, while there are any: some 25 MB when nobody does for long.
-if call('EXISTS', LOOKING) == 1 then
-  if call('LLEN', UNLOOKED) < 500000 then
-    call('RPUSH', UNLOOKED, entry)
-  else
-    call('HINCRBY', OVERFLOW, 'count', 1)
-    call('HSETNX', OVERFLOW, 'since', clock())
-    call('HSET', OVERFLOW, 'until', clock())
-    call('EXPIRE', OVERFLOW, 2592000)
-  end
-end
+to_be_looked_at(entry)
 return 1

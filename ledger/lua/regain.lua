@@ -1,5 +1,6 @@
--- ARGV: id, day of its landing, id, day, …   Images that the store has: those that are not known have landed, and so
--- have those that wait for something. Returns {positions (from 0) of those not known, positions of those that waited}.
+-- ARGV: id, time of its landing (seconds), id, time, …   Images that the store has: those that are not known have landed,
+-- and so have those that wait for something; standing searches look at both. A forgotten one is to be deleted again.
+-- Returns {positions (from 0) of those not known, positions of those that waited}.
 local new, waited = {}, {}
 for i = 1, #ARGV, 2 do
   local id = ARGV[i]
@@ -15,11 +16,14 @@ for i = 1, #ARGV, 2 do
   elseif not state and not trace(id) then
     call('HINCRBY', COUNTS, 'seen', 1)
     list = new
+  else
+    delete_if_forgotten(id)
   end
   if list then
     local key, field = bucket(id)
-    call('HSET', key, field, 'l' .. ARGV[i + 1])
+    call('HSET', key, field, 'l' .. math.floor(tonumber(ARGV[i + 1]) / 86400))
     call('HINCRBY', COUNTS, 'landed', 1)
+    to_be_looked_at(id .. ' ' .. ARGV[i + 1])
     list[#list + 1] = (i - 1) / 2
   end
 end

@@ -1,5 +1,6 @@
 -- ARGV: watch, delivery, outcome, then for 'wait' (an attempt is spent) and 'release' (none is) the seconds until it is
--- due, for 'wait' and 'dead' cause and error, for 'dead' the seconds and the number of dead ones that are kept
+-- due, for these and 'dead' cause and error ('' where nothing failed), for 'dead' the seconds and the number of dead ones
+-- that are kept
 -- The others are 'delivered' and 'denied' (it may not be told any more).
 -- Returns 1, or 0 where the delivery does not wait any more: somebody else has settled it.
 local name, id, outcome = ARGV[1], ARGV[2], ARGV[3]
@@ -9,6 +10,9 @@ if not call('ZSCORE', outbox, id) then
 end
 if outcome == 'release' then
   call('ZADD', outbox, at + tonumber(ARGV[4]), id)
+  if ARGV[6] ~= '' then
+    call('HSET', told, 'last_error', ARGV[6])
+  end
   return 1
 end
 if outcome == 'delivered' or outcome == 'denied' then

@@ -2,7 +2,8 @@
 
 An image that was attempted must be in exactly one place. It has landed when the store gives its object by id, shows it
 when searched by its own vector, and (for a sample) by the words of its caption; it is dead when its letter can be read;
-it is skipped or pending when the ledger says so and the store has no object. All else is lost, or there twice.
+it is skipped, forgotten or pending when the ledger says so and the store has no object. All else is lost, or there
+twice.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import MetadataQuery
 
 CAPTIONER = "chaos_captioner"
+#: What is counted of a run, in the order of its line; of these what there must be none of in the end.
+COUNTS = ("attempted", "landed", "dead", "skipped", "forgotten", "pending", "lost", "duplicated", "model_calls")
+NEVER = ("pending", "lost", "duplicated")
 NUMBER = re.compile(r"Picture number (\d+)")
 
 _PAGE = 200
@@ -56,28 +60,24 @@ class Checked(Protocol):
 
 @dataclass(frozen=True)
 class Tally:
-    """A run in numbers, and a line for everything that is not as it must be.
+    """A run in numbers, by the words of ``COUNTS``, and a line for everything that is not as it must be.
 
     ``landed`` and ``dead`` are what was found, not what the ledger counts; ``difference`` is the ledger's own audit;
     ``model_calls`` are pictures that the captioner was given.
     """
 
-    attempted: int = 0
-    landed: int = 0
-    dead: int = 0
-    skipped: int = 0
-    pending: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    model_calls: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     difference: int = 0
     by_cause: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
 
+    def __getitem__(self, name: str) -> int:
+        return self.counts[name]
+
     @property
     def clean(self) -> bool:
         """Whether every image is in exactly one place and at rest, and the ledger says the same."""
-        return not (self.lost or self.duplicated or self.pending or self.difference or self.findings)
+        return not (self.difference or self.findings or any(self[name] for name in NEVER))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ class _Findings:
 def check(world: Checked) -> Tally:
     """Look at everything; to be called when the run is quiet. Raises what the servers' clients raise."""
     attempted, ledger, found = world.attempted, world.ledger, _Findings()
-    with _collection(world.settings) as collection:
+    with store_client(world.settings) as client:
+        name = world.settings.weaviate.collection
+        collection = client.collections.use(name) if client.collections.exists(name) else None  # nothing ever landed
         stored = dict(_listed(collection)) if collection else {}
         by_id = _vectors(collection, list(attempted)) if collection else {}
         unseen = _not_searchable(collection, by_id) if collection else set()
@@ -124,15 +126,15 @@ def check(world: Checked) -> Tally:
                 found.lose(image, f"in the store, but not found by its caption's words (ledger: {state})")
             elif np.dot(by_id[image], vector_of(attempted[image])) < _RIGHT:
                 found.lose(image, "in the store, but its vector is not its picture's")
-            if image in letters or state in ("dead", "skipped"):
+            if image in letters or state in ("dead", "skipped", "forgotten"):
                 found.duplicate(image, f"in the store, and {state} by the ledger")
             elif state != "landed":
                 found.lines.append(f"in the store, but {state} by the ledger: {image}")
                 places["pending"] += state in ("queued", "waiting", "leased")
         elif image in letters and state == "dead":
             places["dead"] += 1
-        elif state == "skipped":
-            places["skipped"] += 1
+        elif state in ("skipped", "forgotten"):
+            places[state] += 1
         elif state in ("queued", "waiting", "leased"):
             places["pending"] += 1
             found.lines.append(f"pending {image}: {state}")
@@ -140,15 +142,16 @@ def check(world: Checked) -> Tally:
             found.lose(image, f"nowhere to be found (ledger: {state}, letter: {letters.get(image, 'none')})")
     _look_for_copies(stored, attempted, found)
     _compare_audit(ledger, places, set(letters) - set(attempted), found)
+    counts = {
+        **places,
+        "attempted": len(attempted),
+        "landed": places["landed"] - len(found.lost & set(by_id)),
+        "lost": len(found.lost),
+        "duplicated": len(found.duplicated),
+        "model_calls": sum(world.calls(CAPTIONER).values()),
+    }
     return Tally(
-        attempted=len(attempted),
-        landed=places["landed"] - len(found.lost & set(by_id)),
-        dead=places["dead"],
-        skipped=places["skipped"],
-        pending=places["pending"],
-        lost=len(found.lost),
-        duplicated=len(found.duplicated),
-        model_calls=sum(world.calls(CAPTIONER).values()),
+        Counter(counts),
         difference=ledger.audit().difference,
         by_cause=dict(Counter(letters[image] for image in letters if image in attempted)),
         findings=tuple(found.lines),
@@ -175,8 +178,8 @@ def _look_for_copies(stored: Mapping[str, _Stored], attempted: Mapping[str, int]
 def _compare_audit(ledger: Ledger, places: Counter[str], strangers: set[str], found: _Findings) -> None:
     """The ledger's own counts must say what was found."""
     counts = ledger.audit()
-    for name, counted in (("landed", counts.landed), ("dead", counts.dead), ("skipped", counts.skipped)):
-        if counted != places[name]:
+    for name in ("landed", "dead", "skipped", "forgotten"):
+        if (counted := getattr(counts, name)) != places[name]:
             found.lines.append(f"the ledger counts {counted} {name}, found were {places[name]}")
     if counts.leased:
         found.lines.append(f"the ledger counts {counts.leased} leased")
@@ -184,8 +187,8 @@ def _compare_audit(ledger: Ledger, places: Counter[str], strangers: set[str], fo
 
 
 @contextmanager
-def _collection(settings: Settings) -> Iterator[Any]:
-    """The collection through the SDK's own client, past our code; None where nothing ever landed."""
+def store_client(settings: Settings) -> Iterator[weaviate.WeaviateClient]:
+    """The SDK's own client of a world's store, past our code."""
     section = settings.weaviate
     seconds = Timeout(init=section.timeout, query=section.timeout, insert=section.timeout)
     client = weaviate.connect_to_custom(
@@ -200,8 +203,7 @@ def _collection(settings: Settings) -> Iterator[Any]:
         skip_init_checks=True,
     )
     try:
-        known = client.collections.exists(section.collection)
-        yield client.collections.use(section.collection) if known else None
+        yield client
     finally:
         client.close()
 

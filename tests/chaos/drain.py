@@ -134,15 +134,17 @@ class Drain:
             findings.append(f"{without_message} queued images have no message, after {len(self.in_flight)} deaths")
         if audit.landed != len(landed):
             findings.append(f"the ledger counts {audit.landed} landed images and knows {len(landed)}")
+        counts = {
+            "attempted": len(self._ids) - places["queued"],
+            "landed": len(landed & stored.keys()),
+            **{name: places[name] for name in ("dead", "skipped")},
+            "pending": places["waiting"] + places["leased"],
+            "lost": unknown + len(missing),
+            "duplicated": max(0, audit.landed - len(landed)),
+            "model_calls": sum(map(int, calls)),
+        }
         return Tally(
-            attempted=len(self._ids) - places["queued"],
-            landed=len(landed & stored.keys()),
-            dead=places["dead"],
-            skipped=places["skipped"],
-            pending=places["waiting"] + places["leased"],
-            lost=unknown + len(missing),
-            duplicated=max(0, audit.landed - len(landed)),
-            model_calls=sum(map(int, calls)),
+            Counter(counts),
             difference=audit.difference,
             findings=tuple(findings),
         )

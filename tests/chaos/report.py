@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.case import cases
-from tests.chaos.runner import COUNTS, Result
+from tests.chaos.checker import COUNTS
+from tests.chaos.runner import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests" / "chaos" / "results" / "latest.json"
@@ -63,7 +64,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
     for row in rows:
         text = known[row["case"]].text if row["case"] in known else ""
         note = f" ({row['note']})" if row.get("note") else ""
-        cells = [f"`{row['case']}`", *(str(row[name]) for name in COUNTS), "yes" if row["ok"] else "**no**"]
+        cells = [f"`{row['case']}`", *(str(row.get(name, 0)) for name in COUNTS), "yes" if row["ok"] else "**no**"]
         lines.append("| " + " | ".join([*cells, f"{row['seconds']:g}", text + note]) + " |")
     return "\n".join(lines)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.case import Case
-from tests.chaos.checker import Tally, check
+from tests.chaos.checker import COUNTS, NEVER, Tally, check
 from tests.chaos.servers import SharedServers
 from tests.chaos.world import World
 
@@ -18,6 +19,8 @@ from tests.chaos.world import World
 TAIL = 15
 #: Single findings of the checker that it shows.
 FINDINGS = 10
+#: Where an image may be in the end.
+ENDS = ("landed", "dead", "skipped", "forgotten")
 
 
 @dataclass
@@ -38,15 +41,12 @@ class Result:
     @property
     def counts(self) -> dict[str, int]:
         """The numbers of its line, by name."""
-        return {name: getattr(self.tally, name) for name in COUNTS}
+        return {name: self.tally[name] for name in COUNTS}
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``results/latest.json``."""
         told = {"case": self.case, **self.counts, "ok": self.ok, "seconds": round(self.seconds, 1), "note": self.note}
         return told | ({"why": self.why} if self.why else {})
-
-
-COUNTS = ("attempted", "landed", "dead", "skipped", "pending", "lost", "duplicated", "model_calls")
 
 
 def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str], None] = print) -> Result:
@@ -67,7 +67,7 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
                 _judge(world, result)
             # Whatever ends a case ends that case alone; the others are run.
             except Exception as error:  # noqa: BLE001
-                result.tally = Tally(attempted=len(world.attempted))
+                result.tally = Tally(Counter(attempted=len(world.attempted)))
                 result.why.append(_text(error))
             result.note = world.note
             if not result.ok:
@@ -80,20 +80,21 @@ def run_case(case: Case, folder: Path, shared: SharedServers, say: Callable[[str
 
 def _judge(world: World, result: Result) -> None:
     tally = result.tally = world.tally or check(world)
-    for name in ("lost", "duplicated", "pending", "difference"):
-        if getattr(tally, name):
-            result.why.append(f"{name} is {getattr(tally, name)}, not 0")
+    result.why += [f"{name} is {tally[name]}, not 0" for name in NEVER if tally[name]]
+    if tally.difference:
+        result.why.append(f"difference is {tally.difference}, not 0")
     result.why += tally.findings[:FINDINGS]
     expected = world.expects_dead
-    found = dict(tally.by_cause) if isinstance(expected, Mapping) else tally.dead
+    found = dict(tally.by_cause) if isinstance(expected, Mapping) else tally["dead"]
     if found != (dict(expected) if isinstance(expected, Mapping) else expected):
         result.why.append(f"dead is {dict(tally.by_cause)}, not {expected}")
-    if tally.skipped != world.expects_skipped:
-        result.why.append(f"skipped is {tally.skipped}, not {world.expects_skipped}")
-    if tally.attempted != tally.landed + tally.dead + tally.skipped:
-        result.why.append("attempted is not landed + dead + skipped")
-    if world.most_calls is not None and tally.model_calls > (most := world.most_calls(tally.attempted)):
-        result.why.append(f"the captioner was asked {tally.model_calls} times, more than {most}")
+    for name in ("skipped", "forgotten"):
+        if tally[name] != (wanted := getattr(world, f"expects_{name}")):
+            result.why.append(f"{name} is {tally[name]}, not {wanted}")
+    if tally["attempted"] != sum(tally[name] for name in ENDS):
+        result.why.append(f"attempted is not {' + '.join(ENDS)}")
+    if world.most_calls is not None and tally["model_calls"] > (most := world.most_calls(tally["attempted"])):
+        result.why.append(f"the captioner was asked {tally['model_calls']} times, more than {most}")
 
 
 def _tell(world: World, result: Result, say: Callable[[str], None]) -> None:

@@ -58,9 +58,9 @@ class World:
 
     ``settings`` reach the servers past every proxy, for those who look on; what ``environment`` tells the roles goes
     through the proxies of the parts that the case names. ``attempted`` are the images that were given to the stream,
-    each with the number that its picture shows; ``links`` are their URLs. ``expects_dead``, ``expects_skipped`` and
-    ``most_calls`` are the case's, and may be set while it runs. A case whose images are not in the store judges them
-    itself: it leaves its ``tally``, and nothing is waited for after its end.
+    each with the number that its picture shows; ``links`` are their URLs. ``expects_dead``, ``expects_skipped``,
+    ``expects_forgotten`` and ``most_calls`` are the case's, and may be set while it runs. A case whose images are not
+    in the store judges them itself: it leaves its ``tally``, and nothing is waited for after its end.
     """
 
     def __init__(self, case: Case, folder: Path, shared: SharedServers) -> None:
@@ -75,6 +75,7 @@ class World:
         self.processes: list[RoleProcess] = []
         self.expects_dead: int | Mapping[str, int] = case.expects_dead
         self.expects_skipped = case.expects_skipped
+        self.expects_forgotten = 0
         self.most_calls = case.most_calls
         self.note = ""
         self.tally: Tally | None = None
@@ -168,17 +169,25 @@ class World:
     # --- the load ----------------------------------------------------------------------------------------------------
 
     def upload(
-        self, numbers: Iterable[int], data: bytes | Callable[[int], bytes] | None = None, **meta: Any
+        self,
+        numbers: Iterable[int],
+        data: bytes | Callable[[int], bytes] | None = None,
+        *,
+        age: float = 0,
+        **meta: Any,
     ) -> list[str]:
         """Put the pictures of these numbers into the stream, as attempted: their image ids.
 
-        ``data`` are other bytes than the number's own picture; ``meta`` changes the record (``vsn``, ``filename`` …).
+        ``data`` are other bytes than the number's own picture; they were captured ``age`` seconds ago; ``meta`` changes
+        the record (``vsn``, ``filename`` …).
         """
         make = data if callable(data) else picture if data is None else lambda _: data
         ids = []
         for number in numbers:
             path = f"/api/v1/data/chaos/{number:06}-{len(self.attempted)}.jpg"
-            self.source.upload(path, time.time_ns(), make(number), **{"filename": f"{number:06}.jpg", **meta})
+            self.source.upload(
+                path, time.time_ns() - int(age * 1e9), make(number), **{"filename": f"{number:06}.jpg", **meta}
+            )
             link = self.source.url(path)
             image = image_id(SAGE, link)
             self.attempted[image], self.links[image] = number, link

@@ -24,6 +24,7 @@ from tests.containers.files import (
     CPU_FILE,
     GPU_FILE,
     ROLES_FILE,
+    S3_FILE,
     SHARED_FILE,
     known_to_us,
     listed_settings,
@@ -41,6 +42,11 @@ FIXED = {
     *("WEAVLOADER_REDIS_PORT", "WEAVLOADER_TRITON_HTTP_PORT", "WEAVLOADER_TRITON_METRICS_PORT"),
     *("WEAVLOADER_MODEL_REPOSITORY", "WEAVLOADER_LOAD_MODELS", "WEAVIATE_BIN", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS"),
     *("WEAVLOADER_WEAVIATE_METRICS_PORT", "WEAVLOADER_PROMETHEUS", "WEAVLOADER_PROMETHEUS_PORT"),
+}
+#: Variables without which a file says what is missing.
+REQUIRED = {
+    SHARED_FILE: ("REDIS_PASSWORD", "WEAVLOADER_SHARED_ADDRESS"),
+    S3_FILE: ("BACKUP_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
 }
 PUBLISHED = {"weavloader": {8080, 5555}, "web": {8000}, "grafana": {3000}}
 LOOPBACK = re.compile(r"\$\{WEAVLOADER_PUBLISH:-127\.0\.0\.1\}:(\d+):\1")
@@ -61,7 +67,9 @@ def test_the_file_meets_the_compose_specification(file: Path) -> None:
 
 @pytest.mark.debian("docker-compose")
 @pytest.mark.parametrize(
-    "further", [(), (ROLES_FILE,), (GPU_FILE,), (CPU_FILE,), (SHARED_FILE,)], ids=lambda names: "".join(map(str, names))
+    "further",
+    [(), (ROLES_FILE,), (GPU_FILE,), (CPU_FILE,), (SHARED_FILE,), (S3_FILE,)],
+    ids=lambda names: "".join(map(str, names)),
 )
 def test_docker_compose_1_29_reads_it_without_any_variable(
     debian: Callable[[str], Path], further: tuple[Path, ...]
@@ -73,7 +81,7 @@ def test_docker_compose_1_29_reads_it_without_any_variable(
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(packages),
-            **({"REDIS_PASSWORD": "p", "WEAVLOADER_SHARED_ADDRESS": "10.0.0.1"} if SHARED_FILE in further else {}),
+            **next((dict.fromkeys(REQUIRED[file], "10.0.0.1") for file in further if file in REQUIRED), {}),
         },
         cwd=PROJECT_ROOT,
         capture_output=True,
@@ -170,10 +178,23 @@ def test_the_secrets_are_made_of_the_files_that_are_read() -> None:
 def test_the_example_names_every_variable_of_the_files() -> None:
     used = set().union(*(variables(read(file)) for file in COMPOSE_FILES)) | {"HF_TOKEN"}
     example = (PROJECT_ROOT / ".env.example").read_text()
-    named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", example, re.M))
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.M))
     assert used <= named
     assert named - used <= set(listed_settings())
-    assert [line for line in example.splitlines() if line and not re.match(r"#|[A-Z_]+=$", line)] == []
+    assert [line for line in example.splitlines() if line and not re.match(r"#|[A-Z0-9_]+=$", line)] == []
+
+
+def test_the_store_can_copy_itself_onto_a_volume_of_its_own_or_into_a_bucket() -> None:
+    store = services(COMPOSE)["weaviate"]
+    environment = store["environment"]
+    volumes = dict(volume.split(":")[:2][::-1] for volume in store["volumes"])
+    assert environment["ENABLE_MODULES"] == "backup-filesystem"
+    own, data = volumes[environment["BACKUP_FILESYSTEM_PATH"]], volumes[environment["PERSISTENCE_DATA_PATH"]]
+    assert own != data, "a volume that is lost must not take its copies with it"
+    bucket = services(S3_FILE)["weaviate"]
+    assert bucket["environment"]["ENABLE_MODULES"] == "backup-s3"
+    assert "outside" in bucket["networks"]
+    assert all(f"${{{name}:?" in str(bucket["environment"].values()) for name in REQUIRED[S3_FILE])
 
 
 def test_the_second_file_has_every_role_and_leaves_the_single_container_out() -> None:

@@ -286,6 +286,30 @@ def test_the_development_form_needs_no_gpu_and_the_production_form_has_three_nod
     assert (environment["RAFT_BOOTSTRAP_EXPECT"], environment["REPLICATION_MINIMUM_FACTOR"]) == ("3", "3")
 
 
+def test_one_node_copies_itself_onto_a_volume_and_three_into_a_bucket() -> None:
+    for place, objects in everything():
+        container = the_container(workloads(objects)["weaviate"])
+        environment = {item["name"]: item for item in container["env"]}
+        paths = {mount["mountPath"] for mount in container["volumeMounts"]}
+        claims = named(objects, "PersistentVolumeClaim")
+        egress = named(objects, "NetworkPolicy")["weaviate"]["spec"]["egress"]
+        outside = [rule for rule in egress for peer in rule["to"] if "ipBlock" in peer]
+        module = environment["ENABLE_MODULES"]["value"]
+        if workloads(objects)["weaviate"]["spec"]["replicas"] == 1:
+            assert module == "backup-filesystem", place
+            assert environment["BACKUP_FILESYSTEM_PATH"]["value"] in paths, place
+            assert "weaviate-backups" in claims, place
+            assert outside == [], place
+        else:
+            assert module == "backup-s3", place
+            assert environment["BACKUP_S3_BUCKET"]["value"], place
+            assert "BACKUP_FILESYSTEM_PATH" not in environment, place
+            assert "weaviate-backups" not in claims, place
+            assert [port["port"] for rule in outside for port in rule["ports"]] == [443], place
+            login = environment["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]
+            assert login["key"] in (PROJECT_ROOT / "docs" / "deploy.md").read_text()
+
+
 def the_image_of_the_light_models() -> str:
     """As docker-compose.yml builds it."""
     version = re.search(r"weavloader-triton:\$\{\w+:-([\d.]+)\}", (PROJECT_ROOT / "docker-compose.yml").read_text())

@@ -132,15 +132,24 @@ def test_an_older_store_costs_only_what_it_lacks(own_house: House, backed_up: Pa
     assert calls(own_house) == before + len(LATER)
 
 
-def test_both_are_put_back_as_they_were(own_house: House, backed_up: Path, folders: tuple[Path, Path]) -> None:
-    """And what was added since is added again: only that is asked for."""
+def test_both_are_put_back_as_they_were_with_originals(
+    own_house: House, backed_up: Path, folders: tuple[Path, Path]
+) -> None:
+    """And what was added since is added again: only that is asked for. The data folder's originals are lost, too."""
     refused = own_house.run("restore", str(backed_up))
     assert (refused.returncode, "--replace" in refused.stderr) == (2, True)
     before = calls(own_house)
     would = own_house.json("restore", str(backed_up), "--dry-run")
     assert (would["images"], would["objects"], would["replaced"]["images"]) == (len(FIRST), len(FIRST), ALL)
+    assert would["pictures"]["missing"] == 0
+    shutil.rmtree(own_house.data / "files")
     told = own_house.json("restore", str(backed_up), "--replace")
     assert (told["objects"], told["audit"]["landed"], told["audit"]["difference"]) == (len(FIRST), len(FIRST), 0)
+    assert (told["pictures"]["put"], told["pictures"]["missing"]) == (len(FIRST), 0)
+    links = {found["filename"]: found["link"] for found in own_house.json("search", "a picture")["results"]}
+    for name in FIRST:
+        with direct.open(links[name], timeout=10) as answer:
+            assert answer.read() == (folders[0] / name).read_bytes()
     counts = own_house.quiet(len(FIRST))
     assert (counts["landed"], counts["difference"], calls(own_house)) == (len(FIRST), 0, before)
     assert add(own_house, folders[1])["new"] == len(LATER)

@@ -205,10 +205,10 @@ def test_what_the_store_has_counts_as_landed_unless_it_is_in_work_or_dead(ledger
     ledger.wait(take(ledger, waiting), time.time() + 60, spend_attempt=False, reason="away")
     bury(ledger, dead)
     everything = (queued, leased, waiting, dead, unknown)
-    today = int(time.time() / DAY)
+    now = time.time()
 
     def regain() -> tuple[list[int], list[int]]:
-        return ledger.copies.regain([(record.id, today) for record in everything])
+        return ledger.copies.regain([(record.id, now) for record in everything])
 
     assert regain() == ([4], [0, 2])
     assert regain() == ([], [])

@@ -24,6 +24,7 @@ from settings import PROJECT_ROOT, Jobs, Loaded, Paths, Sage, Settings, Weaviate
 from stack.weaviate import Installed
 from taking.backup import Backup
 from taking.restore import Restore, Restored
+from tests.containers.files import S3_FILE, services
 from tests.fixtures.redis import Valkey
 from tests.fixtures.weaviate import WeaviateServer
 from tests.store.images import image
@@ -35,6 +36,7 @@ class System:
 
     def __init__(self, loaded: Loaded, ledger: Ledger, store: WeaviateStore) -> None:
         self.loaded, self.ledger, self.store = loaded, ledger, store
+        self.published: list[ImageRecord] = []
 
     async def land(self, *numbers: int, known: bool = True) -> None:
         """Land images; one that is not ``known`` afterwards had its worker killed before it told the ledger."""
@@ -52,7 +54,7 @@ class System:
 
     async def restore(self, folder: Path, only: str | None = None, *, replace: bool = True) -> Restored:
         kept = Restore(self.loaded.settings, self.ledger, self.store, folder, only)
-        return await kept.run(replace=replace)
+        return await kept.run(self.published.extend, replace=replace)
 
     async def lose_store(self) -> None:
         await self.store.drop()
@@ -228,8 +230,8 @@ async def test_a_damaged_back_up_is_refused_before_anything_is_removed(system: S
 async def test_a_newer_format_is_refused(system: System, tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifest = await system.backup(out).run()
-    (out / "manifest.json").write_text(json.dumps({**manifest, "format": 2, "created_by": "weavloader 9"}))
-    with pytest.raises(WeavloaderError, match=r"by a newer version \(weavloader 9, format 2; this one knows 1\)"):
+    (out / "manifest.json").write_text(json.dumps({**manifest, "format": 3, "created_by": "weavloader 9"}))
+    with pytest.raises(WeavloaderError, match=r"by a newer version \(weavloader 9, format 3; this one knows 2\)"):
         await system.restore(out)
 
 
@@ -253,7 +255,7 @@ async def test_another_collection_is_not_mixed_up(system: System, tmp_path: Path
     store = WeaviateStore(section)
     try:
         with pytest.raises(UsageError, match="set WEAVLOADER_COLLECTION to it, not to TestAnother"):
-            await Restore(settings, system.ledger, store, tmp_path / "out").run(replace=True)
+            await Restore(settings, system.ledger, store, tmp_path / "out").run(print, replace=True)
     finally:
         await store.close()
 
@@ -384,7 +386,7 @@ async def test_a_restore_waits_for_what_is_in_work(system: System, tmp_path: Pat
             system.ledger.land(lease)
 
     kept = Restore(system.loaded.settings, system.ledger, system.store, tmp_path / "out", report=report)
-    await kept.run(replace=True)
+    await kept.run(print, replace=True)
     assert told == [1]
 
 
@@ -400,7 +402,7 @@ async def test_nothing_is_taken_while_it_runs(system: System, tmp_path: Path) ->
             seen.append(refused.reason)
 
     kept = Restore(system.loaded.settings, system.ledger, system.store, tmp_path / "out", report=report)
-    await kept.run(replace=True)
+    await kept.run(print, replace=True)
     assert seen == ["held"]
     assert isinstance(system.ledger.lease(record(9)), Lease)
 
@@ -434,9 +436,52 @@ async def test_a_server_that_is_away_ends_both_commands(system: System, tmp_path
         with pytest.raises(PartUnavailable):
             await Backup(system.loaded, system.ledger, away, tmp_path / "other").run()
         with pytest.raises(PartUnavailable):
-            await Restore(system.loaded.settings, system.ledger, away, tmp_path / "out").run(replace=True)
+            await Restore(system.loaded.settings, system.ledger, away, tmp_path / "out").run(print, replace=True)
         no_broker = Ledger(Jobs(broker_url="redis://127.0.0.1:1/0"))
         with pytest.raises(PartUnavailable):
             await Backup(system.loaded, no_broker, system.store, tmp_path / "third").run()
     finally:
         await away.close()
+
+
+async def test_a_bucket_that_does_not_answer_is_said_in_one_line(
+    system: System, weaviate_binary: Installed, tmp_path: Path
+) -> None:
+    """The server has the module and the settings of docker-compose.s3.yml."""
+    given = services(S3_FILE)["weaviate"]["environment"]
+    server = WeaviateServer(weaviate_binary, tmp_path / "server")
+    server.environment = dict.fromkeys(given, "x") | {
+        "ENABLE_MODULES": given["ENABLE_MODULES"],
+        "BACKUP_S3_BUCKET": "backups",
+        "BACKUP_S3_ENDPOINT": "127.0.0.1:1",
+        "BACKUP_S3_USE_SSL": "false",
+    }
+    with server.running() as section:
+        store = WeaviateStore(section.model_copy(update={"collection": system.loaded.settings.weaviate.collection}))
+        try:
+            assert await store.backends() == {"s3": ""}
+            await store.land(image(1))
+            with pytest.raises(WeavloaderError, match=r"does not begin the back-up: .*s3://backups/x") as raised:
+                await Backup(system.loaded, system.ledger, store, tmp_path / "out").run()
+        finally:
+            await store.close()
+    assert len(str(raised.value).splitlines()) == 1
+
+
+async def test_a_server_on_another_host_keeps_its_part_and_puts_it_back(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container does, whose volume nobody else has: it has the module, at a path that is not here."""
+
+    async def not_here() -> dict[str, str]:
+        return {"filesystem": "/var/lib/weaviate-backups"}
+
+    monkeypatch.setattr(system.store, "backends", not_here)
+    await system.land(1, 2)
+    manifest = await system.backup(tmp_path / "out").run()
+    assert not manifest["store"]["files_here"]
+    assert "weaviate" not in names(tmp_path / "out")
+    await system.lose_store()
+    system.lose_ledger()
+    done = await system.restore(tmp_path / "out")
+    assert (done.objects, done.counts.landed, done.counts.difference) == (2, 2, 0)

@@ -16,8 +16,8 @@ WRITTEN = "Written by `python -m tools.manifests`: change the code there, not th
 HEAD = f"""{WRITTEN}
 The whole installation, of built-in kinds only: kubectl apply -f kubernetes-complete.yaml
 Before it, make the namespace and the Secret weavloader-secrets, as docs/deploy.md tells: no value of it stands here.
-kubernetes/overlays has a small form (dev) and a large one (prod), kubernetes/components what needs KEDA and the
-Prometheus operator."""
+kubernetes/overlays has a small form (dev) and a large one (prod), kubernetes/components what needs KEDA, the Prometheus
+operator or a bucket for back-ups."""
 #: What stands above the parts.
 TITLES = {
     "Namespace": "",
@@ -77,6 +77,7 @@ def files() -> dict[str, str]:
         ("overlays/dev", overlays.dev()),
         ("overlays/prod", overlays.prod()),
         ("overlays/prod-full", overlays.full()),
+        ("components/backup-s3", overlays.backup_s3()),
         ("components/keda", overlays.keda()),
         ("components/monitoring", overlays.monitoring()),
     ):

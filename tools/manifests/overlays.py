@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 from metrics.artifacts.rules import alert_rules, recording_rules
-from tools.manifests.common import NAMESPACE, VERSION, Object, labels, made
-from tools.manifests.parts import plain
-from tools.manifests.policies import BEHAVIOUR, MOST_PROCESSORS, PER_PROCESSOR, SCRAPED
+from tools.manifests.common import NAMESPACE, VERSION, Object, from_secret, labels, made
+from tools.manifests.parts import WEAVIATE_BACKUPS, plain
+from tools.manifests.policies import BEHAVIOUR, MOST_PROCESSORS, OUTSIDE, PER_PROCESSOR, SCRAPED
 from tools.manifests.roles import CONFIG, ROLES
 
 KUSTOMIZE = "kustomize.config.k8s.io/v1beta1"
@@ -16,6 +16,15 @@ PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
 UNFINISHED = 'sum(max by (state) (weavloader_ledger_images{state=~"pending|leased"}))'
 #: The nodes of a store of three.
 NODES = ("weaviate-0", "weaviate-1", "weaviate-2")
+#: The bucket that the store's back-ups go to; its login is in the Secret, or the cluster's own by the pod's identity.
+BUCKET = {
+    "ENABLE_MODULES": "backup-s3",
+    "BACKUP_S3_BUCKET": "weavloader-backups",
+    "BACKUP_S3_PATH": "weavloader",
+    "BACKUP_S3_ENDPOINT": "s3.amazonaws.com",
+    "BACKUP_S3_USE_SSL": "true",
+    "AWS_REGION": "us-east-1",
+}
 
 
 def _patch(kind: str, name: str, version: str, content: Object) -> Object:
@@ -55,6 +64,7 @@ def dev() -> dict[str, Object]:
     }
     models = {"WEAVLOADER_CAPTIONER": "light_captioner", "WEAVLOADER_EMBEDDER": "light_embedder"}
     small = [{"op": "replace", "path": "/spec/volumeClaimTemplates/0/spec/resources/requests/storage", "value": "5Gi"}]
+    small_backups = [{"op": "replace", "path": "/spec/resources/requests/storage", "value": "5Gi"}]
     return {
         "triton.yaml": _patch("Deployment", "triton", "apps/v1", _pod([triton])),
         "weaviate.yaml": _patch("StatefulSet", "weaviate", "apps/v1", _pod([weaviate])),
@@ -68,6 +78,10 @@ def dev() -> dict[str, Object]:
                 {"path": "web.yaml"},
                 {"path": "models.yaml"},
                 {"target": {"kind": "StatefulSet"}, "patch": _json(small)},
+                {
+                    "target": {"kind": "PersistentVolumeClaim", "name": "weaviate-backups"},
+                    "patch": _json(small_backups),
+                },
             ],
         ),
     }
@@ -95,6 +109,7 @@ def prod() -> dict[str, Object]:
             resources=["../../base"],
             images=images,
             replicas=[{"name": name, "count": count} for name, count in several.items()],
+            components=["../../components/backup-s3"],  # nodes have no disk in common
             patches=[{"path": "weaviate.yaml"}],
         ),
     }
@@ -107,6 +122,37 @@ def full() -> dict[str, Object]:
             resources=["../prod"], components=["../../components/keda", "../../components/monitoring"]
         )
     }
+
+
+def backup_s3() -> dict[str, Object]:
+    """The store's back-ups in a bucket instead of a volume, which several nodes do not share."""
+    login = [
+        from_secret(name, key, optional=True)
+        for name, key in (("AWS_ACCESS_KEY_ID", "s3_access_key"), ("AWS_SECRET_ACCESS_KEY", "s3_secret_key"))
+    ]
+    weaviate = {
+        "name": "weaviate",
+        "env": [*plain(BUCKET), {"name": "BACKUP_FILESYSTEM_PATH", "$patch": "delete"}, *login],
+        "volumeMounts": [{"mountPath": WEAVIATE_BACKUPS, "$patch": "delete"}],
+    }
+    let_out = [{"op": "add", "path": "/spec/egress/-", "value": {"to": [OUTSIDE], "ports": [_https()]}}]
+    return {
+        "weaviate.yaml": _patch(
+            "StatefulSet", "weaviate", "apps/v1", _pod([weaviate], volumes=[{"name": "backups", "$patch": "delete"}])
+        ),
+        "no-volume.yaml": _patch("PersistentVolumeClaim", "weaviate-backups", "v1", {"$patch": "delete"}),
+        "kustomization.yaml": component(
+            patches=[
+                {"path": "weaviate.yaml"},
+                {"path": "no-volume.yaml"},
+                {"target": {"kind": "NetworkPolicy", "name": "weaviate"}, "patch": _json(let_out)},
+            ]
+        ),
+    }
+
+
+def _https() -> Object:
+    return {"protocol": "TCP", "port": 443}
 
 
 def keda() -> dict[str, Object]:

@@ -41,10 +41,13 @@ WEAVIATE_NODES = {
     "RAFT_BOOTSTRAP_EXPECT": "1",
     "REPLICATION_MINIMUM_FACTOR": "1",
 }
+#: Where one node keeps the copies of itself that `python main.py backup` asks for, on a volume of their own.
+WEAVIATE_BACKUPS = "/var/lib/weaviate-backups"
 WEAVIATE_SETTINGS = {
     "PERSISTENCE_DATA_PATH": "/var/lib/weaviate",
     "DEFAULT_VECTORIZER_MODULE": "none",
-    "ENABLE_MODULES": "",
+    "ENABLE_MODULES": "backup-filesystem",
+    "BACKUP_FILESYSTEM_PATH": WEAVIATE_BACKUPS,
     "AUTOSCHEMA_ENABLED": "false",
     "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
     "AUTHENTICATION_APIKEY_ENABLED": "true",
@@ -150,11 +153,13 @@ def weaviate() -> list[Object]:
         "securityContext": restricted(),
         "volumeMounts": [
             mount("data", "/var/lib/weaviate"),
+            mount("backups", WEAVIATE_BACKUPS),
             mount("tmp", "/tmp"),
             mount("secrets", SECRETS, readOnly=True),
         ],
     }
-    volumes = [secrets("weaviate_api_key", "weaviate_cluster_password"), scratch()]
+    backups = {"name": "backups", "persistentVolumeClaim": {"claimName": "weaviate-backups"}}
+    volumes = [secrets("weaviate_api_key", "weaviate_cluster_password"), backups, scratch()]
     apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels("weaviate")}}
     spec = pod(
         1000,
@@ -177,6 +182,7 @@ def weaviate() -> list[Object]:
         "volumeClaimTemplates": [claim("data", "100Gi")],
     }
     return [
+        made("PersistentVolumeClaim", "weaviate-backups", spec=claim("weaviate-backups", "100Gi")["spec"]),
         made("StatefulSet", "weaviate", "apps/v1", spec=stateful),
         service("weaviate", "weaviate", WEAVIATE_PORTS),
         service(

@@ -1,7 +1,10 @@
-"""The disk under a server's data is full for a while: a small tmpfs, mounted for the case, that a file fills."""
+"""The disk under a server's data, or under what a command writes, is full for a while: a small tmpfs, mounted for the
+case, that a file fills.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.case import case
+from tests.chaos.cases.commands import expect, expect_rows
 from tests.chaos.servers import ValkeyServer, WeaviateServer
+from tests.chaos.strikes import Strikes
 from tests.chaos.supervised import Supervised
 from tests.chaos.world import World
 
@@ -28,22 +33,22 @@ class SmallDisk:
     def _file(self) -> Path:
         return self.folder / "fills-the-disk"
 
-    def fill(self) -> None:
-        """Take all that is left."""
+    def fill(self, spare: int = 0) -> None:
+        """Take all that is left, but for so many bytes."""
         file = os.open(self._file, os.O_WRONLY | os.O_CREAT)
         with suppress(OSError):
-            while os.write(file, bytes(4096)):
+            while self._left >= spare + 4096 and os.write(file, bytes(4096)):
                 pass
         os.close(file)
+
+    @property
+    def _left(self) -> int:
+        found = os.statvfs(self.folder)
+        return found.f_bavail * found.f_bsize
 
     def free(self) -> None:
         """Give it back."""
         self._file.unlink()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether not one block is left."""
-        return os.statvfs(self.folder).f_bavail == 0
 
 
 @contextmanager
@@ -105,3 +110,45 @@ def under_weaviate(world: World) -> None:
     found = world.audit_deep(repair=True)
     gone = {*found["missing"], *found["not_searchable"]}
     world.note = f"it had lost {len(gone)} of its objects, which the deep audit found and repaired"
+
+
+@case("export_on_a_full_disk", root=True)
+def under_an_export(world: World) -> None:
+    """The disk that an export goes to is full in the middle of it, as JSON lines and as Parquet: one line says so, and
+    once there is room the same command goes on behind the parts that were finished.
+    """
+    world.roles()
+    images = world.upload(range(200))
+    world.quiet()
+    before = []
+    for kind in ("jsonl", "parquet"):
+        disk = world.enter(small_disk(world.folder / kind, 4))
+        out = disk.folder / "out"
+        words = ("export", "--format", kind, "--vectors", "--part-rows", "10", "--out", str(out))
+        disk.fill(spare=150_000)
+        strikes = Strikes(world, kills=0)
+        process = strikes.begin(*words)
+        world.wait(lambda: not process.running, 60, "the end of the export")  # noqa: B023 - it is waited for here
+        said = [line for line in process.output().splitlines() if "cannot be written" in line]
+        expect(process.process.returncode == 1, f"it ended with {process.process.returncode}: {process.output()}")
+        expect(len(said) == 1, f"it says: {process.output()}")
+        expect("No space left on device" in said[0], said[0])
+        expect("Traceback" not in process.output(), process.output())
+        finished = marks(out)
+        expect(0 < len(finished) < len(images) // 10, f"{len(finished)} parts were finished")
+        disk.free()
+        strikes.end(*words)
+        expect(marks(out).items() >= finished.items(), "a finished part was made again")
+        manifest = json.loads((out / "manifest.json").read_text())
+        expect(manifest["rows"] == len(images), f"the export has {manifest['rows']} rows")
+        if kind == "jsonl":
+            expect_rows(out, images)
+        before.append(f"{kind} {len(finished)}")
+    world.note = f"parts of {len(images) // 10} finished before: {', '.join(before)}"
+
+
+def marks(out: Path) -> dict[str, tuple[int, int]]:
+    """What tells each finished part from one that is made again."""
+    noted = json.loads((out / "progress.json").read_text()) if (out / "progress.json").exists() else {}
+    names = [part["file"] for part in noted.get("parts", ())] or [path.name for path in out.glob("part-*")]
+    return {name: ((out / name).stat().st_ino, (out / name).stat().st_mtime_ns) for name in names}

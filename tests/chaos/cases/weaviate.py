@@ -81,7 +81,7 @@ def _repair(world: World) -> int:
     before = check(world)
     found = world.audit_deep(repair=True)
     gone = {*found["missing"], *found["not_searchable"]}
-    if before.lost != len(gone):
+    if before["lost"] != len(gone):
         raise AssertionError(f"the deep audit found {gone}, the checker {before.findings}")
     if left := gone - set(found.get("repair", {}).get("queued", ())):
         raise AssertionError(f"the repair left out {sorted(left)}: {found}")

@@ -40,6 +40,11 @@ class Job:
             **dict(self.stages),
         }
 
+    @property
+    def done(self) -> bool:
+        """Whether its work has ended: what is left is to tell the ledger, which says whether the lease still held."""
+        return self.future is not None and self.future.done()
+
     def stop(self, why: str) -> None:
         """Cancel its work; the first reason counts."""
         self.ended = self.ended or why

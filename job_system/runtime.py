@@ -359,7 +359,7 @@ class Runtime:
             for lease in lost:
                 job = jobs[lease.id, lease.token]
                 with self._lock:
-                    ended = job not in self._jobs  # and its lease with it, as it should
+                    ended = job not in self._jobs or job.done  # and its lease with it, as it should, or in a moment
                 if not ended:
                     log.warning("lease lost", image=lease.id)
                     recorder.lease("lost")

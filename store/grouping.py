@@ -57,7 +57,8 @@ class Groups(Generic[Item]):
         self._size, self._linger, self._in_flight = max(size, 1), linger, in_flight
         self._waiting: deque[_Waiting[Item]] = deque()
         self._running: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._looks_at = float("inf")  # the loop's time; some loops' timers do not tell it when they are due at once
         # the loop's time when the last item came, of those that give way (see ``records.giving_way``) and of others
         self._came = {True: float("-inf"), False: float("-inf")}
         self._closed = False
@@ -73,7 +74,7 @@ class Groups(Generic[Item]):
         linger = self._linger if now - self._came[behind] < self._linger else self._linger * LONE_SHARE
         self._came[behind] = now
         self._waiting.append(_Waiting(item, done, now + linger))
-        if self._timer is None or len(self._waiting) >= self._size or now + linger < self._timer.when():
+        if self._timer is None or len(self._waiting) >= self._size or now + linger < self._looks_at:
             self._start()
         await done
 
@@ -100,7 +101,7 @@ class Groups(Generic[Item]):
         loop = asyncio.get_running_loop()
         while self._waiting and len(self._running) < self._in_flight:
             if len(self._waiting) < self._size and not self._closed and (due := self._due()) > loop.time():
-                self._timer = loop.call_at(due, self._start)
+                self._timer, self._looks_at = loop.call_at(due, self._start), due
                 break
             if group := self._take():
                 task = loop.create_task(self._run(group))

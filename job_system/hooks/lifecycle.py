@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import socket
@@ -10,7 +9,6 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 from celery import signals
@@ -22,6 +20,7 @@ from job_system import pulse
 from job_system.app import celery_app
 from job_system.backfilling import keep_backfilling
 from job_system.forgetting import keep_finishing
+from job_system.hooks import resources
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role
@@ -37,8 +36,6 @@ log = logs.get(__name__)
 #: Seconds between two signs of life, and for how long one counts.
 BEAT_SECONDS = 5.0
 BEAT_TTL = 20.0
-#: Objects that come into being before the young are looked at, and how often before the older ones are.
-COLLECTED_AFTER = (10_000, 20, 50)
 #: Seconds for which log lines below WARNING wait for others to be written with.
 LINES_LINGER = 0.2
 
@@ -117,19 +114,9 @@ def _begin(sender: Any = None, **_: Any) -> None:
         log.warning(remark)
     recorder.prepare(settings.paths.data, role.name)
     if role is PROCESSOR:
-        give_way(settings.jobs.niceness)
+        resources.give_way(settings.jobs.niceness)
     if set(celery_app.amqp.queues.consume_from) == {IMAGES}:  # what the filter lets through of images; the rest costs
         logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
-
-
-def give_way(niceness: int) -> None:
-    """Let the servers that this process feeds have a core before it: a model that waits for one loses more than an
-    image that does. It holds for all threads and for the processes that it starts from now on; a niceness that it was
-    started with stays where it is greater.
-    """
-    for thread in Path("/proc/self/task").iterdir():  # on Linux each has its own
-        number = int(thread.name)
-        os.setpriority(os.PRIO_PROCESS, number, max(niceness, os.getpriority(os.PRIO_PROCESS, number)))
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
@@ -160,17 +147,8 @@ def _ready(sender: Any = None, **_: Any) -> None:
         _threads.append(threading.Thread(target=suspects.run, args=(_ended,), name="suspects", daemon=True))
     for thread in _threads:
         thread.start()
-    spare_collections()
+    resources.spare_collections()
     log.info("worker ready", node=sender.hostname, roles=",".join(roles), in_flight=sender.controller.concurrency)
-
-
-def spare_collections() -> None:
-    """Have what is loaded now looked at by no collection of garbage any more, and look for garbage less often: what an
-    image leaves is freed by counting references.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTED_AFTER)
 
 
 def beat(settings: Settings, roles: list[str], ended: threading.Event) -> None:

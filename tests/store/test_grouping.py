@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 import pytest
+import uvloop
 
 from errors import PartUnavailable, TransientError, WeavloaderError
 from records import giving_way
@@ -116,6 +117,24 @@ async def test_closing_sends_what_lingers() -> None:
     await groups.close(10)
     await adding
     assert sent == [7]
+
+
+def test_on_the_workers_loop_a_group_may_be_due_at_once() -> None:
+    """libuv's timers have milliseconds: what is due within less than half of one is no timer to it."""
+    sent: list[int] = []
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sent.extend(items)
+        return [None] * len(items)
+
+    async def several() -> None:
+        groups: Groups[int] = Groups(send, str, size=50, linger=0.0004)
+        await asyncio.gather(*(groups.add(number) for number in range(9)))
+        await groups.close(1)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(several())
+    assert sorted(sent) == list(range(9))
 
 
 async def test_an_item_that_comes_alone_lingers_an_eighth_and_one_amid_others_all_of_it() -> None:

@@ -183,6 +183,6 @@ def _tell(loaded: Loaded, changes: dict[str, dict[str, str]]) -> None:
     if "WEAVLOADER_COLLECTION" not in changes:
         say(
             f"what {loaded.settings.weaviate.collection} holds has vectors of the embedder that began it:"
-            " `python main.py reindex` makes them anew while searches go on (let WEAVLOADER_LOAD_MODELS name the models of"
-            " both until it has ended), and --collection NAME begins another collection"
+            " `python main.py reindex` makes them anew while searches go on (let WEAVLOADER_LOAD_MODELS name the models"
+            " of both until it has ended), and --collection NAME begins another collection"
         )

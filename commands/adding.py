@@ -233,7 +233,7 @@ def add(
     """Add a FOLDER of your own pictures: they land and are found, wherever the folder is later."""
     if watch and (dry or until_landed):
         raise UsageError(f"--watch does not end, so it has no {'--dry-run' if dry else '--until-landed'}")
-    from job_system import celery_app
+    from job_system import celery_app, resources
     from job_system.adding import Adder
     from job_system.publish import publish_records
     from ledger import Ledger
@@ -241,6 +241,7 @@ def add(
     from sources.own_folder import NO_TABLE, read_table
 
     loaded = configuration.require(configuration.load().settings, "redis")
+    resources.give_way(min(loaded.jobs.niceness + resources.BEHIND_PROCESSORS, 19))
     table = read_table(metadata) if metadata is not None else NO_TABLE
     voice = Voice(as_json)
     with closing(Ledger(loaded.jobs)) as ledger:

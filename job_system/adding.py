@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,7 @@ from typing import Any, Self
 from errors import PermanentError
 from inference.checking import Checker
 from inference.exif import Exif, nanoseconds
-from ledger import Ledger
+from ledger import Ledger, Standing
 from records import MOST_NS, OWN, ImageRecord, SkippedRecord, format_timestamp
 from settings import Settings
 from sources.own import OwnFiles, own_id, own_url
@@ -123,6 +124,16 @@ class _Looked:
     denied: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch that threads look at: the digests of those whose place in the ledger settles them, and what is found."""
+
+    batch: Sequence[FolderFile]
+    settled: Mapping[Path, str]
+    standings: Mapping[str, Standing]
+    found: Iterator[_Looked | LeftOut]
+
+
 class Adder:
     """Takes files in. With ``dry`` it only finds out what it would do. Threads of its own read the files, each with a
     process that checks them.
@@ -174,27 +185,33 @@ class Adder:
         tell: Callable[[LeftOut], None] = lambda left: None,
         before: Callable[[], None] = lambda: None,
     ) -> Added:
-        """Take these files in; ``before`` is called ahead of each batch and may wait, ``tell`` hears of each file that
-        is left out.
+        """Take these files in; ``before`` is called before each batch is taken in and may wait, ``tell`` hears of each
+        file that is left out.
 
         Raises ``PartUnavailable`` when the broker is away and ``WeavloaderError`` when the disk is full: what was taken
         in by then stays so.
         """
         added, here = Added(), set[str]()
-        for start in range(0, len(files), BATCH):
+        for begun in self._begun(files):
             if not self._dry:
                 before()
-            batch = files[start : start + BATCH]
-            told = len(added.left_out)
-            self._add_batch(batch, added, here)
-            for left in added.left_out[told:]:
-                tell(left)
-            report(start + len(batch), len(files))
+            self._end(begun, added, here, tell)
+            report(added.files, len(files))
         return added
 
-    def _add_batch(self, batch: Sequence[FolderFile], added: Added, here: set[str]) -> None:
-        added.files += len(batch)
-        added.size += sum(file.size for file in batch)
+    def _begun(self, files: Sequence[FolderFile]) -> Iterator[_Begun]:
+        """The files in batches; while one is dealt with, the threads look at the next."""
+        begun: _Begun | None = None
+        for start in range(0, len(files), BATCH):
+            following = self._begin(files[start : start + BATCH])
+            if begun is not None:
+                yield begun
+            begun = following
+        if begun is not None:
+            yield begun
+
+    def _begin(self, batch: Sequence[FolderFile]) -> _Begun:
+        """Have the threads look at those files of which it is not known what they are."""
         digests = self._known.digests(list(batch))
         standings = self._ledger.standings([own_id(digest) for digest in digests.values()])
         settled = {
@@ -205,19 +222,27 @@ class Adder:
             and (standing.state == "forgotten" or self._files.holds(digest))
         }
         found = self._threads.map(self._look, [file for file in batch if file.path not in settled])
+        return _Begun(batch, settled, standings, found)
+
+    def _end(self, begun: _Begun, added: Added, here: set[str], tell: Callable[[LeftOut], None]) -> None:
+        """Count what became of the batch, and take in what is new of it."""
+        added.files += len(begun.batch)
+        added.size += sum(file.size for file in begun.batch)
         looked: list[_Looked] = []
-        for file in batch:  # in the folder's order, so that of equal files the same one always counts
-            one = settled.get(file.path) or next(found)
+        for file in begun.batch:  # in the folder's order, so that of equal files the same one always counts
+            one = begun.settled.get(file.path) or next(begun.found)
             if isinstance(one, LeftOut):
                 added.left_out.append(one)
+                tell(one)
                 continue
             digest = one if isinstance(one, str) else one.digest
             if digest in here:
                 added.twice += 1
             elif isinstance(one, str):
+                state = begun.standings[own_id(digest)].state
                 added.known += 1
-                added.dead += standings[own_id(digest)].state == "dead"
-                added.forgotten += standings[own_id(digest)].state == "forgotten"
+                added.dead += state == "dead"
+                added.forgotten += state == "forgotten"
             else:
                 looked.append(one)
             here.add(digest)

@@ -16,11 +16,10 @@ from celery.platforms import SecurityWarning
 
 import logs
 from errors import ConfigurationError, PartUnavailable, WeavloaderError
-from job_system import pulse
+from job_system import pulse, resources
 from job_system.app import celery_app
 from job_system.backfilling import keep_backfilling
 from job_system.forgetting import keep_finishing
-from job_system.hooks import resources
 from job_system.neighbours import Membership
 from job_system.ports import OpenPorts
 from job_system.queues import CLEANER, CLEANUP, IMAGE_TASK, IMAGES, MODERATOR, MONITORING, PROCESSOR, ROLES, Role

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.redis import wait_until
 from tests.fixtures.workers import Commands
 
 
@@ -33,3 +34,9 @@ def test_a_greater_niceness_that_it_was_started_with_stays(commands: Commands) -
     worker = commands.start("nice", "-n", "15", sys.executable, "main.py", "processor")
     worker.says("worker ready")
     assert niceness(worker.pid) == {15}
+
+
+def test_a_folder_that_is_added_lets_processors_go_first(commands: Commands, tmp_path: Path) -> None:
+    """They have the models to keep busy; what they are brought waits in the queue anyway."""
+    adding = commands.start(sys.executable, "main.py", "add", str(tmp_path), "--watch")
+    wait_until(lambda: niceness(adding.pid) == {15}, 30)

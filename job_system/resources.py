@@ -1,4 +1,4 @@
-"""What a worker takes of its machine: cores, and the time that its garbage collector has."""
+"""What a process takes of its machine: cores, and the time that its garbage collector has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Objects that come into being before the young are looked at, and how often before the older ones are.
 COLLECTED_AFTER = (10_000, 20, 50)
+#: How much further than processors those give way that bring them work: what they bring waits in the queue anyway.
+BEHIND_PROCESSORS = 5
 
 
 def give_way(niceness: int) -> None:

@@ -34,8 +34,8 @@ KNEE = ((90.0, 5.0), (40.0, 5.0), (28.0, 4.5), (16.0, 4.0), (13.0, 3.6), (10.0, 
 KNEE_RATIO = 0.9
 #: Images while which memory is looked at, and seconds between two looks.
 LOOKED_AT, LOOK_SECONDS = 1000, 0.2
-#: Images before the first look.
-MEMORY_WARMING = 10_000
+#: Images after which memory has been looked at.
+MEMORY_SEEN = (10_000, 30_000, 80_000)
 #: Of three pictures of the crowd one is the same as before.
 EQUAL_EVERY = 3
 
@@ -149,29 +149,34 @@ def _after_warming(at: World) -> float:
     return at.drain(700).rate
 
 
-def memory(work: Path, images: int = 20_000) -> list[Row]:
-    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images once its
-    allocator has seen what may come together: the most that is ever needed at one time grows by ever less.
+def memory(work: Path) -> list[Row]:
+    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images: at first, while
+    its allocator still meets larger moments than any before, and later. The models take no time, so that many images
+    pass.
     """
+    seen: list[tuple[int, list[float]]] = []
     with world(work) as at:
         folder = folder_of(work, VGA)
-        with at.models(16, 4), at.storage(folder), at.processors(1):
-            at.drain(MEMORY_WARMING)
-            before = _resident_in_work(at)
-            at.drain(images - LOOKED_AT)
-            after = _resident_in_work(at)
-    gained = (statistics.median(after) - statistics.median(before)) * 10_000 / images
-    return [
+        with at.models(0, 0), at.storage(folder), at.processors(1):
+            for images in MEMORY_SEEN:
+                at.drain(images - (seen[-1][0] if seen else 0) - LOOKED_AT)
+                seen.append((images, _resident_in_work(at)))
+    rows = [
         Row(
-            "resident memory of a processor with 64 images in flight, MB",
-            statistics.median(after),
+            f"resident memory of a processor with 64 images in flight, after {images:,} images, MB",
+            statistics.median(found),
             None,
             MEMORY_COMMAND,
-            spread(after),
+            spread(found),
             190,
-        ),
-        Row("what it grows by in 10,000 images, MB", gained, None, MEMORY_COMMAND, "", 1),
+        )
+        for images, found in seen
     ]
+    for (before, first), (after, last), ceiling in zip(seen, seen[1:], (None, 1), strict=False):
+        gained = (statistics.median(last) - statistics.median(first)) * 10_000 / (after - before)
+        name = f"what it grows by in 10,000 images, from {before:,} to {after:,}, MB"
+        rows.append(Row(name, gained, None, MEMORY_COMMAND, "", ceiling))
+    return rows
 
 
 def _resident_in_work(at: World) -> list[float]:

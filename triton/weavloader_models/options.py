@@ -121,7 +121,7 @@ def _options(
         gpus=here,
         dtype=("bfloat16" if here else "float32") if dtype == "auto" else dtype,
         form=form,
-        batch=given.number("BATCH", default.batch, int, least=1),
+        batch=given.number("BATCH", default.batch, int, least=default.least_batch),
         max_tokens=given.number("MAX_TOKENS", default.max_tokens, int, least=1 if default.generates else 0),
         temperature=given.number("TEMPERATURE", 0.0, float, least=0),
         context=given.number("CONTEXT", default.context, int, least=1),

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from metrics.artifacts.rules import alert_rules, recording_rules
-from tools.manifests.common import NAMESPACE, VERSION, Object, from_secret, labels, made
+from tools.manifests.objects import NAMESPACE, VERSION, Object, from_secret, labels, made
 from tools.manifests.parts import WEAVIATE_BACKUPS, plain
 from tools.manifests.policies import BEHAVIOUR, MOST_PROCESSORS, OUTSIDE, PER_PROCESSOR, SCRAPED
 from tools.manifests.roles import CONFIG, ROLES

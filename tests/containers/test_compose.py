@@ -16,7 +16,7 @@ import pytest
 
 from job_system.queues import ROLES as WORKERS
 from metrics.artifacts import scraping
-from settings import PROJECT_ROOT
+from settings import PROJECT_ROOT, Hub
 from stack import ROLES
 from tests.containers.files import (
     COMPOSE,
@@ -136,6 +136,11 @@ def test_the_parts_have_no_way_out() -> None:
         if not volume.startswith(".")
     }
     assert volumes == set(document["volumes"])
+
+
+@pytest.mark.parametrize("file", [CPU_FILE, GPU_FILE], ids=lambda path: path.name)
+def test_a_mirror_is_named_to_triton_too(file: Path) -> None:
+    assert services(file)["triton"]["environment"]["HF_ENDPOINT"] == f"${{HF_ENDPOINT:-{Hub().endpoint}}}"
 
 
 def test_what_is_mounted_from_the_project_is_there() -> None:

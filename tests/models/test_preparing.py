@@ -90,6 +90,7 @@ def test_a_model_is_loaded_after_what_it_needs_and_nothing_else_is() -> None:
         ({"TRITON_MODELS": "gemma3_vllm"}, "TRITON_GEMMA3_FORM is vllm, which needs a GPU"),
         ({"TRITON_CLIP_GPU_SHARE": "1.5"}, "TRITON_CLIP_GPU_SHARE is '1.5': use a number from 0.01 to 1"),
         ({"HF_TOKEN_FILE": "/nowhere"}, "HF_TOKEN_FILE cannot be read"),
+        ({"HF_ENDPOINT": "https://user:hunter2@hub.example"}, "HF_ENDPOINT has a login"),
     ],
 )
 def test_a_wrong_setting_is_named(environment: dict[str, str], why: str) -> None:

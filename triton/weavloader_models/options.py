@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from weavloader_models.description import BATCHED, MODELS, VLLM, VLMS, WEIGHTS
 from weavloader_models.errors import CannotStart
@@ -64,6 +65,10 @@ def read(
 
     Raises ``CannotStart`` naming the setting that is wrong.
     """
+    if "@" in urlsplit(environment.get("HF_ENDPOINT", "")).netloc:
+        raise CannotStart(
+            "HF_ENDPOINT has a login, which messages would show: leave it out, and set HF_TOKEN to a token"
+        )
     named = tuple(dict.fromkeys(_words(environment.get("TRITON_MODELS", ""))))
     if not named:
         raise CannotStart(f"TRITON_MODELS names no model: choose of {', '.join(MODELS)}")

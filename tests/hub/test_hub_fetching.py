@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import ConfigurationError, PartUnavailable
+from errors import EXIT_FAILED, ConfigurationError, PartUnavailable, WeavloaderError
 from settings import Hub as HubSettings
 from settings import Paths, Settings
 from stack import fetching, light
@@ -159,9 +159,26 @@ def test_a_hub_that_stays_busy_is_given_up(settings: Settings, hub: FakeHub) -> 
 
 def test_without_room_nothing_is_asked_for(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SPARE", 10**18)
-    with pytest.raises(PartUnavailable, match=r"make room, or set WEAVLOADER_CACHE_DIR"):
+    with pytest.raises(WeavloaderError, match=r"make room, or set WEAVLOADER_CACHE_DIR") as refused:
         fetch(settings)
+    assert refused.value.exit_code == EXIT_FAILED
     assert hub.asked == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(settings: Settings) -> None:
+    (settings.paths.cache).mkdir()
+    light.weights(settings.paths.cache).touch()
+    with pytest.raises(
+        WeavloaderError, match=r"the cache \S+/cache cannot be used .*set WEAVLOADER_CACHE_DIR"
+    ) as refused:
+        fetch(settings)
+    assert refused.value.exit_code == EXIT_FAILED
+
+
+def test_what_stands_where_a_file_belongs_is_named(settings: Settings) -> None:
+    target(settings).mkdir(parents=True)
+    with pytest.raises(WeavloaderError, match=rf"cannot be used \(\S+{FILE}\.part: Is a directory\)"):
+        fetch(settings)
 
 
 def test_where_nobody_answers_it_is_said_at_once(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +55,15 @@ def free(cache: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def fetch(settings: Settings, progress: Progress) -> list[Wanted]:
+def fetch(settings: Settings, progress: Progress, waiting: Callable[[], None] = lambda: None) -> list[Wanted]:
     """Get what is not there or is damaged; what was fetched. Every file's sum has been checked at the end.
+    ``waiting`` is called where another process fetches, whose end is waited for.
 
     Raises ``PartUnavailable`` where no hub answers or it fails, ``ConfigurationError`` where it refuses, and
     ``WeavloaderError`` where there is no room or the cache cannot be written.
     """
     cache = settings.paths.cache
-    with _usable(cache), _alone(light.weights(cache)):
+    with _usable(cache), _alone(light.weights(cache), waiting):
         for one in plan(cache):
             if one.target.is_file() and digest(one.target, progress) != one.file.sha256:
                 one.target.unlink()
@@ -107,9 +108,13 @@ def _usable(cache: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Another process that fetches is waited for."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def test_every_file_is_there_as_it_is_on_the_hub_and_asked_for_once(settings: Se
         assert light.lacking(settings.paths.cache, model) == []
     asked = len(hub.asked)
     assert fetch(settings) == []
+    assert len(hub.asked) == asked
+
+
+def test_who_waits_for_another_s_end_says_so_and_finds_all_there(settings: Settings, hub: FakeHub) -> None:
+    fetch(settings)
+    asked = len(hub.asked)
+    other = (light.weights(settings.paths.cache) / ".lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)  # closing it ends the wait
+    assert fetching.fetch(settings, lambda *_: None, waiting=other.close) == []
+    assert other.closed
     assert len(hub.asked) == asked
 
 

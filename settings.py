@@ -311,6 +311,8 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     ):
         if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
             refuse(env, "it is not an http:// or https:// URL")
+    if "@" in urlsplit(settings.hub.endpoint).netloc:
+        refuse("HF_ENDPOINT", "it has a login, which no hub is sent: leave that out, and set HF_TOKEN to a token")
     if any(not re.search(r":[0-9]+$", host) for host in settings.webhooks.hosts):
         refuse("WEAVLOADER_WEBHOOK_HOSTS", "each is host:port, for example 10.0.0.7:8443")
     unknown = [name for name in settings.fetch.formats if name.upper() not in IMAGE_FORMATS]

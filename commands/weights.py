@@ -52,7 +52,7 @@ def fetch(what: str, dry_run: bool, keep_settings: bool, collection: str | None,
         return _shown_plan(loaded, plan(cache), as_json)
     try:
         with Steps() as steps:
-            got = fetched(loaded.settings, _in_mb(steps))
+            got = fetched(loaded.settings, _in_mb(steps), _say_waiting)
     except PartUnavailable as error:
         remedy = f"; set HF_ENDPOINT to a mirror, or fetch where there is a network and bring {weights(cache)} along"
         way_out = remedy if error.cause == "hub_away" else ""
@@ -94,6 +94,10 @@ def use(what: str, collection: str | None, as_json: bool) -> int:
     else:
         _tell(loaded, changes)
     return EXIT_OK
+
+
+def _say_waiting() -> None:
+    click.echo("another command fetches; waiting for its end", err=True)
 
 
 def _in_mb(steps: Steps) -> Progress:

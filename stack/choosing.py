@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tomllib
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from errors import ConfigurationError
+from taking.files import draft_of, settle
 
 #: What each choice writes, by the settings' variables; None leaves the default.
 CHOICES: Mapping[str, Mapping[str, str | None]] = {
@@ -40,15 +40,25 @@ def write(file: Path, values: Mapping[str, str | None]) -> None:
             after = changed(after, *PLACES[name], value)
         if not _is_right(before, after, values):
             raise ConfigurationError(f"{file} has a form that cannot be changed safely: {by_hand}")
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
-        draft.touch(0o600)  # it may hold passwords
-        draft.write_text(after, "utf-8")
-        if file.exists():
-            shutil.copymode(file, draft)
-        draft.replace(file)
+        _replace(file, after)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{file} cannot be changed ({why}): {by_hand}") from None
+
+
+def _replace(file: Path, text: str) -> None:
+    draft = draft_of(file)
+    for left in file.parent.glob(f".{file.name}.*{draft.suffix}"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    try:
+        draft.touch(0o600)  # it may hold passwords
+        draft.write_text(text, "utf-8")
+        if file.exists():
+            shutil.copymode(file, draft)
+        settle(draft, file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _line(name: str, value: str | None) -> str:

@@ -83,7 +83,7 @@ class Hub:
         right, and not before.
 
         Raises ``PartUnavailable`` where the hub fails or its file has another size or sum, ``ConfigurationError`` where
-        it refuses or has no such file, and ``WeavloaderError`` where the disk fails.
+        it refuses or has no such file, and ``WeavloaderError`` or ``OSError`` where the disk fails.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")

@@ -98,6 +98,7 @@ def test_where_only_the_demo_runs_commands_find_the_demo(tmp_path: Path, nothing
         ({"WEAVLOADER_STOP_SECONDS": "60"}, "WEAVLOADER_STOP_SECONDS"),
         ({"WEAVLOADER_VISIBILITY_TIMEOUT": "10"}, "WEAVLOADER_VISIBILITY_TIMEOUT"),
         ({"WEAVLOADER_SAGE_STORAGE_URL": "ftp://x"}, "WEAVLOADER_SAGE_STORAGE_URL"),
+        ({"HF_ENDPOINT": "https://user:hunter2@hub.example"}, "HF_TOKEN"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_origin(environment: dict[str, str], named: str, nothing: Path) -> None:
@@ -117,9 +118,13 @@ def test_a_wrong_settings_file_is_refused_by_name(tmp_path: Path, text: str) -> 
         load({}, file)
 
 
-def test_no_secret_stands_in_an_error(nothing: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("CELERY_BROKER_URL", "amqp://user:hunter2@host"), ("HF_ENDPOINT", "https://user:hunter2@hub.example")],
+)
+def test_no_secret_stands_in_an_error(name: str, url: str, nothing: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        load({"CELERY_BROKER_URL": "amqp://user:hunter2@host"}, nothing)
+        load({name: url}, nothing)
     assert "hunter2" not in str(refused.value)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from job_system.queues import ROLES as WORKERS
 from metrics.artifacts import scraping
-from settings import PROJECT_ROOT
+from settings import PROJECT_ROOT, Hub
 from stack import ROLES
 from tests.containers.files import (
     COMPOSE,
@@ -41,6 +42,8 @@ FIXED = {
     *("WEAVLOADER_FLOWER_URL", "WEAVLOADER_WEB_HOST", "WEAVLOADER_WEB_PORT"),
     *("WEAVLOADER_REDIS_PORT", "WEAVLOADER_TRITON_HTTP_PORT", "WEAVLOADER_TRITON_METRICS_PORT"),
     *("WEAVLOADER_MODEL_REPOSITORY", "WEAVLOADER_LOAD_MODELS", "WEAVIATE_BIN", "WEAVLOADER_WEAVIATE_CLUSTER_PORTS"),
+    # a secret that one command alone needs: docker-compose.cpu.yml tells how it is given
+    "HF_TOKEN",
     *("WEAVLOADER_WEAVIATE_METRICS_PORT", "WEAVLOADER_PROMETHEUS", "WEAVLOADER_PROMETHEUS_PORT"),
 }
 #: Variables without which a file says what is missing.
@@ -75,20 +78,54 @@ def test_docker_compose_1_29_reads_it_without_any_variable(
     debian: Callable[[str], Path], further: tuple[Path, ...]
 ) -> None:
     words = [word for file in (COMPOSE, *further) for word in ("-f", file)]
+    required = next((dict.fromkeys(REQUIRED[file], "10.0.0.1") for file in further if file in REQUIRED), {})
+    done = as_docker_compose_reads_it(debian("docker-compose"), words, required)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def as_docker_compose_reads_it(
+    program: Path, words: list[str | Path], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     packages = folder_of("docker-compose") / "usr/lib/python3/dist-packages"
-    done = subprocess.run(
-        ["/usr/bin/python3", "-W", "ignore", debian("docker-compose"), *words, "config"],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(packages),
-            **next((dict.fromkeys(REQUIRED[file], "10.0.0.1") for file in further if file in REQUIRED), {}),
-        },
+    return subprocess.run(
+        ["/usr/bin/python3", "-W", "ignore", program, *words, "config"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(packages), **environment},
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.debian("docker-compose")
+@pytest.mark.parametrize(
+    ("file", "environment", "joined"),
+    [
+        (CPU_FILE, {}, {"inside"}),
+        (CPU_FILE, {"TRITON_NETWORK": "outside"}, {"inside", "outside"}),
+        (GPU_FILE, {}, {"inside", "outside"}),
+        (GPU_FILE, {"TRITON_NETWORK": "inside"}, {"inside"}),
+    ],
+)
+def test_triton_has_a_way_out_only_where_it_fetches_and_no_other_service_has_the_hub_s_token(
+    debian: Callable[[str], Path], file: Path, environment: dict[str, str], joined: set[str]
+) -> None:
+    secret = {"HF_TOKEN": "hf_a_token_of_nobody"}
+    words = ["-f", COMPOSE, "-f", file]
+    done = as_docker_compose_reads_it(debian("docker-compose"), words, {**environment, **secret})
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)["services"]
+    assert set(found["triton"]["networks"]) == joined
+    assert [name for name, service in found.items() if "HF_TOKEN" in service.get("environment", {})] == ["triton"]
+
+
+@pytest.mark.parametrize("file", [CPU_FILE, GPU_FILE], ids=lambda path: path.name)
+def test_the_file_says_how_processors_elsewhere_are_told_its_models(file: Path) -> None:
+    environment = services(file)["weavloader"]["environment"]
+    names = [f"WEAVLOADER_{role}" for role in ROLES_OF_MODELS]
+    exports = " ".join(f"{name}={environment[name].rpartition(':-')[2].rstrip('}')}" for name in names)
+    for text in (file.read_text(), (PROJECT_ROOT / "docs" / "deploy.md").read_text()):
+        assert f"export {exports}" in text
 
 
 @pytest.mark.parametrize("file", [COMPOSE, ROLES_FILE], ids=lambda path: path.name)
@@ -136,6 +173,11 @@ def test_the_parts_have_no_way_out() -> None:
         if not volume.startswith(".")
     }
     assert volumes == set(document["volumes"])
+
+
+@pytest.mark.parametrize("file", [CPU_FILE, GPU_FILE], ids=lambda path: path.name)
+def test_a_mirror_is_named_to_triton_too(file: Path) -> None:
+    assert services(file)["triton"]["environment"]["HF_ENDPOINT"] == f"${{HF_ENDPOINT:-{Hub().endpoint}}}"
 
 
 def test_what_is_mounted_from_the_project_is_there() -> None:

@@ -18,7 +18,7 @@ from stack import weaviate
 from tests.containers.engine import Engine, NoEngine, running, stand_in
 from tests.containers.files import COMPOSE, ROLES_FILE, services
 from tests.fixtures.stack import until
-from tools.manifests.common import Object
+from tools.manifests.objects import Object
 from tools.manifests.overlays import NODES
 from tools.manifests.parts import weaviate as store_manifests
 

@@ -13,7 +13,7 @@ import pytest
 from settings import PROJECT_ROOT
 from stack.launch import KEEPING_MEMORY
 from tests.containers.files import COMPOSE_FILES, DOCKERFILES, known_to_us
-from tools.manifests.common import VERSION
+from tools.manifests.objects import VERSION
 
 LIBRARIES = ("PATH", "PYTHON", "MALLOC_", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "TOKENIZERS_", "TRITON_", "HF_HOME")
 

@@ -302,7 +302,8 @@ def test_one_node_copies_itself_onto_a_volume_and_three_into_a_bucket() -> None:
             assert outside == [], place
         else:
             assert module == "backup-s3", place
-            assert environment["BACKUP_S3_BUCKET"]["value"], place
+            bucket = environment["BACKUP_S3_BUCKET"]["value"]
+            assert not re.fullmatch(r"[a-z0-9.-]{3,63}", bucket), f"{place}: somebody may have a bucket {bucket}"
             assert "BACKUP_FILESYSTEM_PATH" not in environment, place
             assert "weaviate-backups" not in claims, place
             assert [port["port"] for rule in outside for port in rule["ports"]] == [443], place

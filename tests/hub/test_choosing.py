@@ -64,6 +64,30 @@ def test_what_only_its_owner_may_read_stays_so_behind_a_link(tmp_path: Path) -> 
     assert (tmp_path / "weavloader.toml").is_symlink()
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_no_draft_with_its_passwords_is_left_where_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    file = tmp_path / "weavloader.toml"
+    file.write_text('[sage]\npassword = "x"\n')
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("stack.choosing.settle", fail)
+    with pytest.raises((ConfigurationError, KeyboardInterrupt)):
+        write(file, CHOICES["light"])
+    assert [path.name for path in tmp_path.iterdir()] == ["weavloader.toml"]
+    assert file.read_text() == '[sage]\npassword = "x"\n'
+
+
+def test_a_draft_that_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    file = tmp_path / "weavloader.toml"
+    (tmp_path / f".{file.name}.1.weavloader-draft").write_text('[sage]\npassword = "x"\n')
+    write(file, CHOICES["light"])
+    assert [path.name for path in tmp_path.iterdir()] == ["weavloader.toml"]
+
+
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be changed \(No such file or directory\)"):
         write(tmp_path / "nowhere" / "weavloader.toml", CHOICES["light"])

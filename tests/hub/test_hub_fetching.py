@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from errors import ConfigurationError, PartUnavailable
+from errors import EXIT_FAILED, ConfigurationError, PartUnavailable, WeavloaderError
 from settings import Hub as HubSettings
 from settings import Paths, Settings
 from stack import fetching, light
@@ -60,6 +61,16 @@ def test_every_file_is_there_as_it_is_on_the_hub_and_asked_for_once(settings: Se
         assert light.lacking(settings.paths.cache, model) == []
     asked = len(hub.asked)
     assert fetch(settings) == []
+    assert len(hub.asked) == asked
+
+
+def test_who_waits_for_another_s_end_says_so_and_finds_all_there(settings: Settings, hub: FakeHub) -> None:
+    fetch(settings)
+    asked = len(hub.asked)
+    other = (light.weights(settings.paths.cache) / ".lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)  # closing it ends the wait
+    assert fetching.fetch(settings, lambda *_: None, waiting=other.close) == []
+    assert other.closed
     assert len(hub.asked) == asked
 
 
@@ -159,9 +170,26 @@ def test_a_hub_that_stays_busy_is_given_up(settings: Settings, hub: FakeHub) -> 
 
 def test_without_room_nothing_is_asked_for(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SPARE", 10**18)
-    with pytest.raises(PartUnavailable, match=r"make room, or set WEAVLOADER_CACHE_DIR"):
+    with pytest.raises(WeavloaderError, match=r"make room, or set WEAVLOADER_CACHE_DIR") as refused:
         fetch(settings)
+    assert refused.value.exit_code == EXIT_FAILED
     assert hub.asked == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(settings: Settings) -> None:
+    (settings.paths.cache).mkdir()
+    light.weights(settings.paths.cache).touch()
+    with pytest.raises(
+        WeavloaderError, match=r"the cache \S+/cache cannot be used .*set WEAVLOADER_CACHE_DIR"
+    ) as refused:
+        fetch(settings)
+    assert refused.value.exit_code == EXIT_FAILED
+
+
+def test_what_stands_where_a_file_belongs_is_named(settings: Settings) -> None:
+    target(settings).mkdir(parents=True)
+    with pytest.raises(WeavloaderError, match=rf"cannot be used \(\S+{FILE}\.part: Is a directory\)"):
+        fetch(settings)
 
 
 def test_where_nobody_answers_it_is_said_at_once(settings: Settings) -> None:

@@ -194,6 +194,26 @@ def test_a_caption_and_keywords_are_those_of_a_plain_way_and_of_pillow_s_pixels(
     assert any("," in keywords for _, keywords in expected)
 
 
+def test_a_picture_that_the_model_makes_nan_of_ends_no_other_s_answer(
+    triton_environment: TritonInstallation, tmp_path: Path
+) -> None:
+    tiny.florence(tmp_path / "tiny")
+    words = [
+        triton_environment.venv / "bin" / "python",
+        PROJECT_ROOT / "tests" / "hub" / "one_nan.py",
+        tmp_path / "tiny",
+    ]
+    environment = {**clean_environment(tmp_path), "PYTHONPATH": str(PROJECT_ROOT / "triton")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    first, nan, last = said["together"]
+    assert nan is None
+    assert [first, last] == said["alone"]
+    assert first
+    assert last
+
+
 def test_a_vector_is_that_of_pillow_s_pixels(copy: Copy, hub_triton: Triton) -> None:
     picture = drawn(7, 9, 16)  # 180x320: scaled to 224x398, its middle is cut out
     scaled = Image.fromarray(picture).resize((398, 224), Image.Resampling.BICUBIC).crop((87, 0, 311, 224))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from weavloader_models import memory, options, prepare, weights
@@ -76,6 +78,10 @@ def test_a_model_is_loaded_after_what_it_needs_and_nothing_else_is() -> None:
         ({"TRITON_MODELS": "clip,nonsense"}, "TRITON_MODELS has 'nonsense'"),
         ({"TRITON_CLIP_DTYPE": "int8"}, "TRITON_CLIP_DTYPE is 'int8': use auto, bfloat16"),
         ({"TRITON_CLIP_BATCH": "0"}, "TRITON_CLIP_BATCH is '0': use a number from 1 on"),
+        (
+            {"TRITON_MODELS": "florence2base_batched", "TRITON_FLORENCE2BASE_BATCH": "1"},
+            "TRITON_FLORENCE2BASE_BATCH is '1': use a number from 2 on",
+        ),
         ({"TRITON_CLIP_BATCH": "many"}, "TRITON_CLIP_BATCH is 'many'"),
         ({"TRITON_CLIP_DEVICE": "gpu"}, "TRITON_CLIP_DEVICE is 'gpu': use auto, cpu or numbers"),
         ({"TRITON_CLIP_DEVICE": "0,3"}, "TRITON_CLIP_DEVICE names GPU 0, 3, and this machine has 0"),
@@ -84,11 +90,22 @@ def test_a_model_is_loaded_after_what_it_needs_and_nothing_else_is() -> None:
         ({"TRITON_MODELS": "gemma3_vllm"}, "TRITON_GEMMA3_FORM is vllm, which needs a GPU"),
         ({"TRITON_CLIP_GPU_SHARE": "1.5"}, "TRITON_CLIP_GPU_SHARE is '1.5': use a number from 0.01 to 1"),
         ({"HF_TOKEN_FILE": "/nowhere"}, "HF_TOKEN_FILE cannot be read"),
+        ({"HF_ENDPOINT": "https://user:hunter2@hub.example"}, "HF_ENDPOINT has a login"),
     ],
 )
 def test_a_wrong_setting_is_named(environment: dict[str, str], why: str) -> None:
     with pytest.raises(CannotStart, match=re.escape(why)):
         read(**environment)
+
+
+def test_who_has_no_memory_is_not_told_to_make_batches_smaller_than_they_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("only Triton has it"))
+    serving = importlib.import_module("weavloader_models.serving")
+    least = WEIGHTS["florence2base"].least_batch
+    assert "lower the model's TRITON_…_BATCH" in str(serving.told(MemoryError(), least + 1, least))
+    assert str(serving.told(MemoryError(), least, least)) == "no memory for 2 at once: give it a larger device"
 
 
 def test_vllm_needs_its_backend_and_enough_gpus() -> None:

@@ -8,7 +8,7 @@ from metrics.artifacts.dashboard import dashboard
 from metrics.artifacts.plain_yaml import as_yaml
 from settings import PROJECT_ROOT
 from tools.manifests import overlays, parts, policies, roles
-from tools.manifests.common import APP, NAMESPACE, Object, made
+from tools.manifests.objects import APP, NAMESPACE, Object, made
 
 FOLDER = PROJECT_ROOT / "kubernetes"
 COMPLETE = PROJECT_ROOT / "kubernetes-complete.yaml"

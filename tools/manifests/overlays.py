@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from metrics.artifacts.rules import alert_rules, recording_rules
-from tools.manifests.common import NAMESPACE, VERSION, Object, from_secret, labels, made
+from tools.manifests.objects import NAMESPACE, VERSION, Object, from_secret, labels, made
 from tools.manifests.parts import WEAVIATE_BACKUPS, plain
 from tools.manifests.policies import BEHAVIOUR, MOST_PROCESSORS, OUTSIDE, PER_PROCESSOR, SCRAPED
 from tools.manifests.roles import CONFIG, ROLES
@@ -16,10 +16,11 @@ PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
 UNFINISHED = 'sum(max by (state) (weavloader_ledger_images{state=~"pending|leased"}))'
 #: The nodes of a store of three.
 NODES = ("weaviate-0", "weaviate-1", "weaviate-2")
-#: The bucket that the store's back-ups go to; its login is in the Secret, or the cluster's own by the pod's identity.
+#: The bucket that the store's back-ups go to; its login is in the Secret, or the cluster's own by the pod's identity. A
+#: name of ours might be somebody else's bucket: this one can be none, as capitals are not allowed.
 BUCKET = {
     "ENABLE_MODULES": "backup-s3",
-    "BACKUP_S3_BUCKET": "weavloader-backups",
+    "BACKUP_S3_BUCKET": "CHANGE_ME",
     "BACKUP_S3_PATH": "weavloader",
     "BACKUP_S3_ENDPOINT": "s3.amazonaws.com",
     "BACKUP_S3_USE_SSL": "true",

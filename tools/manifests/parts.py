@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.manifests.common import (
+from tools.manifests.objects import (
     NAMESPACE,
     SECRETS,
     VERSION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tools.manifests.common import Object, labels, made
+from tools.manifests.objects import Object, labels, made
 from tools.manifests.parts import TRITON_PORTS, WEAVIATE_CLUSTER_PORTS, WEAVIATE_PORTS
 from tools.manifests.roles import ROLES
 

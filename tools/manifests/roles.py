@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tools.manifests.common import (
+from tools.manifests.objects import (
     CONFIG,
     SECRETS,
     VERSION,

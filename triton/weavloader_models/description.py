@@ -22,6 +22,7 @@ class Weights:
 
     ``parameters`` are counted, not bytes. ``gated``: a token of an account that accepted the licence is needed.
     ``generates``: it writes text. ``prompt`` is the picture's place and the question's in vLLM's text input.
+    ``least_batch``: the rows that one request for it may have.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Weights:
     max_tokens: int = 0
     context: int = 0
     prompt: str = ""
+    least_batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ WEIGHTS = {
         generates=True,
         max_tokens=1024,
         context=1024,
+        least_batch=2,  # description and regions of a picture
     ),
     "gemma3": Weights(
         "google/gemma-3-4b-it",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from weavloader_models.description import WEIGHTS
 from weavloader_models.serving import Answer, Arrays, Failure, Refusal, strings, text_of, told
 from weavloader_models.torch_engine import TorchEngine
 
@@ -26,6 +27,8 @@ class Florence(TorchEngine):
 
     Rows of different tasks are generated together.
     """
+
+    least = WEIGHTS["florence2base"].least_batch
 
     def open(self) -> None:
         """Load model and processor."""

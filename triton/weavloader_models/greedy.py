@@ -27,16 +27,20 @@ class Generator:
         self._past = {given.name: given.shape for given in decoder.get_inputs() if given.name.startswith(PAST)}
         self._grows = [_present(name) for name in self._past if ".decoder." in name]
 
-    def answers(self, pictures: Sequence[np.ndarray], questions: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The tokens of each answer, without marks. Pictures are float32[P,D], questions their tokens."""
+    def answers(self, pictures: Sequence[np.ndarray], questions: Sequence[Sequence[int]]) -> list[list[int] | None]:
+        """The tokens of each answer, without marks; None where the model gave NaN or infinity for the row. Pictures are
+        float32[P,D], questions their tokens.
+        """
         states, mask = self._encoded(pictures, questions)
         fixed = {"encoder_hidden_states": _value(states), "encoder_attention_mask": _value(mask)}
         rows = len(questions)
         said: list[list[int]] = [[END, BEGIN] for _ in range(rows)]
         past = {name: _value(np.zeros((rows, shape[1], 0, shape[3]), np.float32)) for name, shape in self._past.items()}
-        open_rows, tokens = set(range(rows)), np.array(said, np.int64)
+        open_rows, failed, tokens = set(range(rows)), set[int](), np.array(said, np.int64)
         for step in range(self._most):
             logits = self._step(tokens, step > 0, fixed, past)
+            failed |= {row for row in open_rows if not np.isfinite(logits[row]).all()}
+            open_rows -= failed
             for row in sorted(open_rows):
                 token = _likeliest(logits[row], said[row])
                 said[row].append(token)
@@ -45,7 +49,10 @@ class Generator:
             if not open_rows:
                 break
             tokens = np.array([[said[row][-1] if row in open_rows else PAD] for row in range(rows)], np.int64)
-        return [[token for token in row[2:] if token != END] for row in said]
+        return [
+            None if number in failed else [token for token in row[2:] if token != END]
+            for number, row in enumerate(said)
+        ]
 
     def _encoded(
         self, pictures: Sequence[np.ndarray], questions: Sequence[Sequence[int]]
@@ -87,9 +94,7 @@ def _value(array: np.ndarray) -> OrtValue:
 
 
 def _likeliest(logits: np.ndarray, said: list[int]) -> int:
-    """The best token that does not say ``NEVER_TWICE`` tokens in a row again. Raises ``ValueError`` for NaN."""
-    if not np.isfinite(logits).all():
-        raise ValueError("the model gave NaN or infinity")
+    """The best token that does not say ``NEVER_TWICE`` tokens in a row again."""
     last = said[1 - NEVER_TWICE :]
     again = [said[at + 2] for at in range(len(said) - 2) if said[at : at + 2] == last]
     allowed = logits.copy()

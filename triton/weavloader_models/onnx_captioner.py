@@ -65,7 +65,9 @@ class OnnxCaptioner(OnnxEngine):
         said = self._generator.answers([picture for picture, _ in asked], [question for _, question in asked])
         return [self._answer(caption, objects) for caption, objects in zip(said[::2], said[1::2], strict=True)]
 
-    def _answer(self, caption: list[int], objects: list[int]) -> Answer:
+    def _answer(self, caption: list[int] | None, objects: list[int] | None) -> Answer:
+        if caption is None or objects is None:
+            return Failure("the model gave NaN or infinity")
         text = " ".join(self._tokens.decode(caption, skip_special_tokens=True).split())
         if not text:
             return Failure("the model answered nothing")

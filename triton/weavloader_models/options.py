@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from weavloader_models.description import BATCHED, MODELS, VLLM, VLMS, WEIGHTS
 from weavloader_models.errors import CannotStart
@@ -64,6 +65,10 @@ def read(
 
     Raises ``CannotStart`` naming the setting that is wrong.
     """
+    if "@" in urlsplit(environment.get("HF_ENDPOINT", "")).netloc:
+        raise CannotStart(
+            "HF_ENDPOINT has a login, which messages would show: leave it out, and set HF_TOKEN to a token"
+        )
     named = tuple(dict.fromkeys(_words(environment.get("TRITON_MODELS", ""))))
     if not named:
         raise CannotStart(f"TRITON_MODELS names no model: choose of {', '.join(MODELS)}")
@@ -121,7 +126,7 @@ def _options(
         gpus=here,
         dtype=("bfloat16" if here else "float32") if dtype == "auto" else dtype,
         form=form,
-        batch=given.number("BATCH", default.batch, int, least=1),
+        batch=given.number("BATCH", default.batch, int, least=default.least_batch),
         max_tokens=given.number("MAX_TOKENS", default.max_tokens, int, least=1 if default.generates else 0),
         temperature=given.number("TEMPERATURE", 0.0, float, least=0),
         context=given.number("CONTEXT", default.context, int, least=1),

@@ -46,7 +46,12 @@ class PythonModel:
 
 
 class Engine(PythonModel):
-    """A model with a batch dimension: the rows of all requests are answered together."""
+    """A model with a batch dimension: the rows of all requests are answered together.
+
+    ``least`` is the smallest batch that its setting allows.
+    """
+
+    least = 1
 
     def answer(self, rows: Sequence[Arrays]) -> list[Answer]:
         """An answer for each row, in order. Raises when none can be given."""
@@ -64,7 +69,7 @@ class Engine(PythonModel):
         try:
             answers = self.answer(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody was answered
-            answers = [told(error, len(rows))] * len(rows)
+            answers = [told(error, len(rows), self.least)] * len(rows)
         each = iter(answers)
         return [self._response([next(each) for _ in range(count)]) for count in counts]
 
@@ -108,12 +113,13 @@ def error_response(error: Exception) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
 
 
-def told(error: Exception, rows: int) -> Exception:
-    """The error in words for whoever asked."""
+def told(error: Exception, rows: int, least: int = 1) -> Exception:
+    """The error in words for whoever asked. Batches may be made no smaller than ``least``."""
     if isinstance(error, Refusal | Failure):
         return error
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
-        return Failure(f"no memory for {rows} at once: lower the model's TRITON_…_BATCH, or give it a larger device")
+        lower = "lower the model's TRITON_…_BATCH, or " if rows > least else ""
+        return Failure(f"no memory for {rows} at once: {lower}give it a larger device")
     return Failure(f"the model failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 

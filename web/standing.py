@@ -75,10 +75,11 @@ async def tried(shared: Services, asked: WatchTest, who: Visitor) -> tuple[Watch
         threshold=watch.threshold if asked.threshold is None else asked.threshold,
         cooldown=watch.cooldown if asked.cooldown is None else asked.cooldown,
     )
-    if watch.made is None or watch.made.by.name != shared.settings.triton.embedder:
-        watch = watch.with_vector(await shared.finder.embed_query(watch.query))
     filters = replace(watch.filters, since=parse_moment(asked.since), only=who.only)
-    return watch, await try_nearest(shared.finder, watch, filters, asked.limit)
+    async with shared.finder.settled():
+        if watch.made is None or watch.made.by.name != await shared.finder.embedder_name():
+            watch = watch.with_vector(await shared.finder.embed_query(watch.query))
+        return watch, await try_nearest(shared.finder, watch, filters, asked.limit)
 
 
 async def dead_of(shared: Services, name: str) -> list[DeadDelivery]:

@@ -4,6 +4,7 @@ again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import stat
@@ -18,9 +19,11 @@ import httpx
 import numpy as np
 import pytest
 
+from client import WeaviateStore
 from ledger import Ledger, Watch
 from ledger.watches import MOST_WATCHES, Match
 from records import IndexedImage, Made, ModelIdentity, Vector
+from settings import Weaviate
 from tests.fixtures.redis import Valkey
 from tests.store.images import image
 from tests.web.conftest import DIMENSIONS, Land, Open, street
@@ -220,6 +223,24 @@ def test_a_query_is_tried_on_stored_pictures(admin: httpx.Client, land: Land, le
     for body in ({}, {"name": "top", "query": "x"}, {"name": "top", "camera": "x"}, {"query": "x", "since": "soon"}):
         assert admin.post("/api/watches/test", json=body).status_code == 422, body
     assert admin.post("/api/watches/test", json={"name": "nobody"}).status_code == 404
+
+
+def test_a_try_is_by_the_model_that_made_the_vectors_and_not_by_the_configured_one(
+    open_page: Open, land: Land, ledger: Ledger, collection: Weaviate
+) -> None:
+    land(comparable(1, np.eye(1, DIMENSIONS, dtype=np.float32)[0]))
+
+    async def tell() -> None:
+        store = WeaviateStore(collection)
+        current = await store.current()
+        await store.tell_apart(replace(current, embedder=MODEL.name, embedder_version=MODEL.version))
+        await store.close()
+
+    asyncio.run(tell())
+    ledger.watches.add(watch_of("one", made=Made(np.eye(1, 8, dtype=np.float32)[0], ModelIdentity("configured", "1"))))
+    page = open_page(admin_token=ADMIN, embedder="configured")
+    said = page.post("/api/watches/test", json={"name": "one"}, headers=BEARER).json()
+    assert (said.get("error"), said.get("compared"), said.get("not_comparable")) == (None, 1, 0)
 
 
 def test_dead_deliveries_are_listed_posted_again_and_thrown_away(open_page: Open, ledger: Ledger) -> None:

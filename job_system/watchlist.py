@@ -62,14 +62,14 @@ def new_watch(wanted: Wanted, made: Made[Vector] | None, secrets: Path, secret_f
 
 
 async def check_webhook(section: Webhooks, url: str) -> None:
-    """Return where the URL may be posted to. Raises ``UsageError`` that names it without what follows its path."""
+    """Return where the URL may be posted to. Raises ``UsageError`` that names its host at most: it may be a key."""
     from sources.webhooks import WebhookPoster
 
     poster = WebhookPoster(section)
     try:
         await poster.check(url)
     except (ValueError, PermanentError) as error:
-        raise UsageError(f"the webhook {url.partition('?')[0]!r} cannot be used: {error}") from None
+        raise UsageError(f"the webhook cannot be used: {error}") from None
     finally:
         await poster.close()
 

@@ -67,10 +67,16 @@ def signature(key: bytes, id: str, timestamp: int, body: bytes) -> str:
 
 
 def origin_of(url: str) -> Origin:
-    """Where a webhook is. Raises ``ValueError`` for what is no http or https URL, or holds a login."""
+    """Where a webhook is. Raises ``ValueError`` for what is no http or https URL, or holds a login; it tells nothing of
+    the URL.
+    """
+    none = ValueError("not an http:// or https:// URL with a host")
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("not an http:// or https:// URL with a host")
-    origin = Origin.of(url)
+        raise none
+    try:
+        origin = Origin.of(url)
+    except ValueError:  # whose text may hold a part of it
+        raise none from None
     if URL(url).user is not None or URL(url).password is not None:
         raise ValueError("a webhook's URL holds no login: the receiver checks the signature")
     return origin

@@ -99,7 +99,7 @@ class WebhookPoster:
 
     async def check(self, url: str) -> None:
         """Return where the URL may be posted to, as far as can be told without posting: a name that is not known now
-        may be so later.
+        may be so later, also one that nobody tells in time.
 
         Raises ``PermanentError`` (``host_not_allowed``) for a private address, ``ValueError`` for what is no URL.
         """
@@ -108,7 +108,8 @@ class WebhookPoster:
         assert self._resolver is not None
         try:
             if not is_ip_address(origin.host):
-                await self._resolver.resolve(origin.host, origin.port)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._resolver.resolve(origin.host, origin.port)
         except PrivateAddressError:
             raise _private(origin) from None
         except OSError:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from errors import ConfigurationError, PermanentError, TransientError, WeavloaderError
 from settings import Webhooks
+from sources import webhooks
+from sources.transport import GuardedResolver
 from sources.webhooks import WebhookPoster, key_of, new_secret, origin_of, read_secret, signature
 from tests.fixtures.redis import free_port
 from tests.fixtures.webhooks import ENDLESS, HANG, REDIRECT, Receiver
@@ -118,6 +122,17 @@ async def test_private_addresses_are_refused_before_anything_is_sent(
 
 async def test_a_name_that_nobody_knows_now_may_be_known_later(poster: Open) -> None:
     await poster().check("https://hooks.invalid/x")
+
+
+async def test_a_name_is_not_waited_for_without_end(poster: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(*_: object) -> NoReturn:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr(GuardedResolver, "resolve", silent)
+    monkeypatch.setattr(webhooks, "CONNECT_SECONDS", 0.05)
+    async with asyncio.timeout(5):
+        await poster().check("https://hooks.example/x")
 
 
 async def test_messages_name_the_host_and_not_the_path(receiver: Receiver, poster: Open) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import hashlib
 import hmac
 import secrets
@@ -122,16 +123,17 @@ class WebhookPoster:
         """
         try:
             origin = self._checked(url)
-            async with asyncio.timeout(min(CONNECT_SECONDS, self._section.timeout)):
+            ends = asyncio.get_running_loop().time() + min(CONNECT_SECONDS, self._section.timeout)
+            async with asyncio.timeout_at(ends):
                 await self.check(url)
                 assert self._resolver is not None
-                await _connect(origin, self._resolver)
+                await _connect(origin, self._resolver, ends)
         except ValueError as error:
             raise PermanentError(f"the webhook's URL cannot be used: {error}", cause="webhook_url") from None
         except TimeoutError:
             raise TransientError(f"{origin} takes no connection in time", cause="webhook_timeout") from None
         except OSError as error:
-            why = (error.strerror or "its name is not known").lower()
+            why = transport.reason(error)
             raise TransientError(f"{origin} cannot be reached ({why})", cause="webhook_unreachable") from None
 
     async def post(self, url: str, key: bytes, id: str, body: str, now: int) -> None:
@@ -194,15 +196,19 @@ class WebhookPoster:
         return self._session
 
 
-async def _connect(origin: Origin, resolver: GuardedResolver) -> None:
-    """Open and close a connection to one of the addresses that are allowed. Raises ``OSError``."""
+async def _connect(origin: Origin, resolver: GuardedResolver, ends: float) -> None:
+    """Open and close a connection to one of the addresses that are allowed; each has its share of the time until
+    ``ends``, by the loop's clock. Raises ``OSError``.
+    """
     found = (
         [origin.host] if is_ip_address(origin.host) else [one["host"] for one in await resolver.resolve(*origin[1:])]
     )
-    failed: OSError = OSError("no address")
-    for address in found:
+    failed: OSError = OSError(errno.EADDRNOTAVAIL, "its name is not known")
+    for tried, address in enumerate(found):
+        share = (ends - asyncio.get_running_loop().time()) / (len(found) - tried)
         try:
-            _, writer = await asyncio.open_connection(address, origin.port)
+            async with asyncio.timeout(share):
+                _, writer = await asyncio.open_connection(address, origin.port)
         except OSError as error:
             failed = error
             continue

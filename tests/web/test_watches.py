@@ -141,18 +141,31 @@ def test_what_is_wrong_is_named_and_nothing_is_added(
 def test_there_are_only_so_many_watches(admin: httpx.Client, ledger: Ledger, tmp_path: Path) -> None:
     for number in range(MOST_WATCHES):
         ledger.watches.add(watch_of(f"w{number}"))
-    answer = admin.post("/api/watches", json=NEW)
-    assert (answer.status_code, answer.json()["cause"]) == (409, "taken")
+    for dry in (True, False):
+        answer = admin.post("/api/watches", json={**NEW, "dry_run": dry})
+        assert (answer.status_code, answer.json()["cause"]) == (409, "taken"), dry
     assert list((tmp_path / "watches").glob("*.secret")) == []
     assert len(admin.get("/api/watches").json()["watches"]) == MOST_WATCHES
 
 
 def test_no_secret_is_kept_where_no_cleaner_reads_it(admin: httpx.Client, ledger: Ledger, tmp_path: Path) -> None:
     ledger.watches.note_folder("another host's")
+    for dry in (True, False):
+        answer = admin.post("/api/watches", json={**NEW, "dry_run": dry})
+        assert (answer.status_code, ledger.watches.states()) == (403, []), dry
+        assert "python main.py watch add" in answer.json()["error"]
+    assert not (tmp_path / "watches").exists()
+
+
+def test_a_secret_that_cannot_be_kept_is_the_servers_fault(
+    admin: httpx.Client, browser: httpx.Client, ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "watches").write_text("a file where the folder should be")
     answer = admin.post("/api/watches", json=NEW)
-    assert (answer.status_code, ledger.watches.states()) == (403, [])
-    assert "python main.py watch add" in answer.json()["error"]
-    assert list((tmp_path / "watches").glob("*.secret")) == []
+    assert (answer.status_code, answer.json()["cause"], ledger.watches.states()) == (503, "configuration", [])
+    html = unescape(shown(form(browser), 503))
+    assert "cannot be kept" in html
+    assert 'name="query" value="a street"' in html
 
 
 def test_a_watch_is_paused_resumed_and_removed_with_its_secret(

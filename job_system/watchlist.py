@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from errors import ConfigurationError, NotFound, PermanentError, UsageError
+from errors import ConfigurationError, NotFound, PermanentError, UsageError, WeavloaderError
 from ledger import Ledger, Watch
 from ledger.watches import MOST_WATCHES, WatchState
 from records import Made, Vector
@@ -103,10 +103,20 @@ def begin(ledger: Ledger, one: Watch, secrets: Path) -> str:
         raise ConfigurationError(f"the secret cannot be kept in {file}: {_why(error)}") from None
     try:
         add(ledger, one)
-    except Taken:
+    except WeavloaderError:
+        if _is_there(ledger, one):
+            return secret
         file.unlink()
         raise
     return secret
+
+
+def _is_there(ledger: Ledger, one: Watch) -> bool:
+    """Whether this very watch was added after all, and only the answer was lost; the same request, sent again, finds
+    its name taken. Raises as the ledger does: then nobody can tell, and its secret has to stay.
+    """
+    kept = ledger.watches.get(one.name)
+    return kept is not None and kept.id == one.id
 
 
 def add(ledger: Ledger, one: Watch) -> None:

@@ -66,7 +66,7 @@ chaos-long: $(VENV)/.installed-dev ## the same for the drains of 100,000 jobs, w
 readme: $(VENV)/.installed ## write the README's table of settings again
 	@$(BIN)/python -m tools.readme
 
-pages: $(VENV)/.installed-dev ## run the sessions of docs/commands and write what they show again; ARGS="-k forget"
+pages: $(VENV)/.installed-dev ## run the sessions of the docs and write what they show again; ARGS="-k forget"
 	@$(BIN)/python -m pytest -n 0 tests/e2e/test_pages.py --write-pages $(ARGS)
 
 artifacts: $(VENV)/.installed ## write Prometheus' and Grafana's files again

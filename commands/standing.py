@@ -73,7 +73,7 @@ def add(
     loaded = configuration.require(configuration.load().settings, "redis", *(() if alerts else ("triton",)))
     _check_secret(secret_file)
     with opened() as ledger:
-        watchlist.check_new(ledger, name)
+        watchlist.check_new(ledger, name, None if secret_file else loaded.paths.watch_secrets)
         with busy("embedding the query"):
             made = asyncio.run(_prepared(loaded, url, query))
         wanted = Wanted(name, url, query, threshold, cooldown, kept)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from errors import ConfigurationError, NotFound, PermanentError, UsageError
+from errors import ConfigurationError, NotFound, PermanentError, UsageError, WeavloaderError
 from ledger import Ledger, Watch
 from ledger.watches import MOST_WATCHES, WatchState
 from records import Made, Vector
@@ -62,28 +62,36 @@ def new_watch(wanted: Wanted, made: Made[Vector] | None, secrets: Path, secret_f
 
 
 async def check_webhook(section: Webhooks, url: str) -> None:
-    """Return where the URL may be posted to. Raises ``UsageError`` that names it without what follows its path."""
+    """Return where the URL may be posted to. Raises ``UsageError`` that names its host at most: it may be a key."""
     from sources.webhooks import WebhookPoster
 
     poster = WebhookPoster(section)
     try:
         await poster.check(url)
     except (ValueError, PermanentError) as error:
-        raise UsageError(f"the webhook {url.partition('?')[0]!r} cannot be used: {error}") from None
+        raise UsageError(f"the webhook cannot be used: {error}") from None
     finally:
         await poster.close()
 
 
-def check_new(ledger: Ledger, name: str) -> None:
-    """Raises ``Taken`` where there is a watch of that name."""
-    if ledger.watches.get(name) is not None:
+def check_new(ledger: Ledger, name: str, secrets: Path | None) -> None:
+    """Raises as adding would where there is a watch of that name, or as many as there may be, or where a secret that is
+    kept in ``secrets`` would lie where no cleaner reads it; None for one that was there before. Nothing is changed.
+    """
+    names = {state.watch.name for state in ledger.watches.states()}
+    if name in names:
         raise _taken(name)
+    if len(names) >= MOST_WATCHES:
+        raise _full()
+    if secrets is not None:
+        _check_folder(ledger, secrets)
 
 
 def begin(ledger: Ledger, one: Watch, secrets: Path) -> str:
     """Add a watch with a secret of its own, which is kept for the owner's eyes only; the secret.
 
-    Raises ``Taken``, and ``ConfigurationError`` where the secret cannot be kept or would lie where no cleaner reads it.
+    Raises ``Taken``, and ``ConfigurationError`` where the secret cannot be kept or would lie where no cleaner reads it
+    (``webhook_secret``).
     """
     from sources.webhooks import new_secret
 
@@ -95,17 +103,27 @@ def begin(ledger: Ledger, one: Watch, secrets: Path) -> str:
         raise ConfigurationError(f"the secret cannot be kept in {file}: {_why(error)}") from None
     try:
         add(ledger, one)
-    except Taken:
+    except WeavloaderError:
+        if _is_there(ledger, one):
+            return secret
         file.unlink()
         raise
     return secret
+
+
+def _is_there(ledger: Ledger, one: Watch) -> bool:
+    """Whether this very watch was added after all, and only the answer was lost; the same request, sent again, finds
+    its name taken. Raises as the ledger does: then nobody can tell, and its secret has to stay.
+    """
+    kept = ledger.watches.get(one.name)
+    return kept is not None and kept.id == one.id
 
 
 def add(ledger: Ledger, one: Watch) -> None:
     """Add a watch whose secret lies where it says. Raises ``Taken``."""
     answer = ledger.watches.add(one)
     if answer == "full":
-        raise Taken(f"there are {MOST_WATCHES} watches, which is all there may be: remove one")
+        raise _full()
     if answer == "taken":
         raise _taken(one.name)
 
@@ -147,19 +165,28 @@ def folder_id(secrets: Path) -> str:
 
     Raises ``ConfigurationError`` where it cannot be kept.
     """
-    file = secrets / FOLDER_ID
+    if not _told_id(secrets):
+        try:
+            with suppress(FileExistsError):
+                _keep(secrets / FOLDER_ID, str(uuid.uuid4()))
+        except OSError as error:
+            raise _unusable(secrets, error) from None
+    return _told_id(secrets)
+
+
+def _told_id(secrets: Path) -> str:
+    """The same, '' where nobody has made it. Raises ``ConfigurationError``."""
     try:
-        with suppress(FileExistsError):
-            if not file.exists():
-                _keep(file, str(uuid.uuid4()))
-        return file.read_text("ascii").strip()
+        return (secrets / FOLDER_ID).read_text("ascii").strip()
+    except FileNotFoundError:
+        return ""
     except OSError as error:
-        raise ConfigurationError(f"the folder of secrets {file.parent} cannot be used: {_why(error)}") from None
+        raise _unusable(secrets, error) from None
 
 
 def _check_folder(ledger: Ledger, secrets: Path) -> None:
     living = ledger.watches.folders()
-    if living and set(living) != {folder_id(secrets)}:
+    if living and set(living) != {_told_id(secrets)}:  # a cleaner of this folder has made it
         raise ConfigurationError(
             f"a secret that is kept in {secrets} cannot be read by the cleaner, which posts: run"
             " `python main.py watch add` where the cleaner runs (there --secret-file names a file too), or let both"
@@ -184,6 +211,14 @@ def _keep(file: Path, text: str) -> None:
 
 def _why(error: OSError) -> str:
     return (error.strerror or "error").lower()
+
+
+def _unusable(secrets: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"the folder of secrets {secrets} cannot be used: {_why(error)}")
+
+
+def _full() -> Taken:
+    return Taken(f"there are {MOST_WATCHES} watches, which is all there may be: remove one")
 
 
 def _taken(name: str) -> Taken:

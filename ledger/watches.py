@@ -136,7 +136,7 @@ class DeadDelivery:
 @dataclass(frozen=True, slots=True)
 class WatchState:
     """A watch and how it is. ``told`` holds numbers and last events by their names; ``overdue`` are the seconds since
-    its first delivery should have been posted, 0 where none is due.
+    its first delivery should have been posted, 0 where none is due or it is paused.
     """
 
     watch: Watch
@@ -202,7 +202,14 @@ class Watches:
         now, *answers = self._connection.commands(asked, atomic=False)
         parts = zip(*(answers[part::4] for part in range(4)), strict=True)
         return [
-            WatchState(_unpack(watches[name]), name in active, waiting, dead, told, _overdue(due, now))
+            WatchState(
+                _unpack(watches[name]),
+                name in active,
+                waiting,
+                dead,
+                told,
+                _overdue(due, now) if name in active else 0.0,
+            )
             for name, (waiting, dead, told, due) in zip(names, parts, strict=True)
         ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -98,8 +100,10 @@ def reason(error: BaseException) -> str:
         return f"no connection within {CONNECT_SECONDS:g} s"
     if isinstance(cause, TimeoutError):
         return "no answer in time"
-    if isinstance(cause, OSError) and cause.strerror and not cause.strerror.startswith("Connect call failed"):
-        return cause.strerror.lower()
+    if isinstance(cause, OSError) and cause.strerror:
+        # asyncio puts the addresses in place of the system's own words
+        by_asyncio = "Connect call failed" in cause.strerror
+        return (os.strerror(cause.errno or errno.ECONNREFUSED) if by_asyncio else cause.strerror).lower()
     if isinstance(error, aiohttp.ClientConnectorError):
         return "connection refused"
     if isinstance(error, aiohttp.ClientPayloadError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import hashlib
 import hmac
 import secrets
@@ -67,10 +68,16 @@ def signature(key: bytes, id: str, timestamp: int, body: bytes) -> str:
 
 
 def origin_of(url: str) -> Origin:
-    """Where a webhook is. Raises ``ValueError`` for what is no http or https URL, or holds a login."""
+    """Where a webhook is. Raises ``ValueError`` for what is no http or https URL, or holds a login; it tells nothing of
+    the URL.
+    """
+    none = ValueError("not an http:// or https:// URL with a host")
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("not an http:// or https:// URL with a host")
-    origin = Origin.of(url)
+        raise none
+    try:
+        origin = Origin.of(url)
+    except ValueError:  # whose text may hold a part of it
+        raise none from None
     if URL(url).user is not None or URL(url).password is not None:
         raise ValueError("a webhook's URL holds no login: the receiver checks the signature")
     return origin
@@ -93,7 +100,7 @@ class WebhookPoster:
 
     async def check(self, url: str) -> None:
         """Return where the URL may be posted to, as far as can be told without posting: a name that is not known now
-        may be so later.
+        may be so later, also one that nobody tells in time.
 
         Raises ``PermanentError`` (``host_not_allowed``) for a private address, ``ValueError`` for what is no URL.
         """
@@ -102,7 +109,8 @@ class WebhookPoster:
         assert self._resolver is not None
         try:
             if not is_ip_address(origin.host):
-                await self._resolver.resolve(origin.host, origin.port)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._resolver.resolve(origin.host, origin.port)
         except PrivateAddressError:
             raise _private(origin) from None
         except OSError:
@@ -115,16 +123,17 @@ class WebhookPoster:
         """
         try:
             origin = self._checked(url)
-            async with asyncio.timeout(min(CONNECT_SECONDS, self._section.timeout)):
+            ends = asyncio.get_running_loop().time() + min(CONNECT_SECONDS, self._section.timeout)
+            async with asyncio.timeout_at(ends):
                 await self.check(url)
                 assert self._resolver is not None
-                await _connect(origin, self._resolver)
+                await _connect(origin, self._resolver, ends)
         except ValueError as error:
             raise PermanentError(f"the webhook's URL cannot be used: {error}", cause="webhook_url") from None
         except TimeoutError:
             raise TransientError(f"{origin} takes no connection in time", cause="webhook_timeout") from None
         except OSError as error:
-            why = (error.strerror or "its name is not known").lower()
+            why = transport.reason(error)
             raise TransientError(f"{origin} cannot be reached ({why})", cause="webhook_unreachable") from None
 
     async def post(self, url: str, key: bytes, id: str, body: str, now: int) -> None:
@@ -187,15 +196,19 @@ class WebhookPoster:
         return self._session
 
 
-async def _connect(origin: Origin, resolver: GuardedResolver) -> None:
-    """Open and close a connection to one of the addresses that are allowed. Raises ``OSError``."""
+async def _connect(origin: Origin, resolver: GuardedResolver, ends: float) -> None:
+    """Open and close a connection to one of the addresses that are allowed; each has its share of the time until
+    ``ends``, by the loop's clock. Raises ``OSError``.
+    """
     found = (
         [origin.host] if is_ip_address(origin.host) else [one["host"] for one in await resolver.resolve(*origin[1:])]
     )
-    failed: OSError = OSError("no address")
-    for address in found:
+    failed: OSError = OSError(errno.EADDRNOTAVAIL, "its name is not known")
+    for tried, address in enumerate(found):
+        share = (ends - asyncio.get_running_loop().time()) / (len(found) - tried)
         try:
-            _, writer = await asyncio.open_connection(address, origin.port)
+            async with asyncio.timeout(share):
+                _, writer = await asyncio.open_connection(address, origin.port)
         except OSError as error:
             failed = error
             continue

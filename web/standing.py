@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from errors import ConfigurationError, PartUnavailable, TransientError, UsageError
 from job_system import watchlist
@@ -18,6 +19,8 @@ from searching import parse_moment
 from web.access import Refused, Visitor
 from web.services import Services, filters_for
 from web.watches_asked import WatchNew, WatchTest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,28 @@ async def pictures_of(shared: Services, states: list[WatchState], who: Visitor) 
 async def add(shared: Services, new: WatchNew) -> tuple[WatchState, str | None]:
     """Add a watch, unless it is only to be checked; how it is, and the secret that nothing shows again.
 
-    Raises ``UsageError`` for a webhook that must not be posted to, ``Taken``, and ``Refused`` where its secret would
-    lie where no cleaner reads it.
+    Raises ``UsageError`` for a webhook that must not be posted to, ``Taken``, ``Refused`` where its secret would lie
+    where no cleaner reads it, and ``ConfigurationError`` where it cannot be kept.
     """
     secrets = shared.settings.paths.watch_secrets
-    await shared.asked(lambda ledger: watchlist.check_new(ledger, new.name))
+    await _changed(shared, lambda ledger: watchlist.check_new(ledger, new.name, secrets))
     await watchlist.check_webhook(shared.settings.webhooks, new.webhook)
     made = await shared.finder.embed_query(new.query) if new.query else None
     one = watchlist.new_watch(new.wanted, made, secrets)
     secret = None
     if not new.dry_run:
-        try:
-            secret = await shared.asked(lambda ledger: watchlist.begin(ledger, one, secrets))
-        except ConfigurationError as error:
-            raise Refused(403, str(error)) from None
+        secret = await _changed(shared, lambda ledger: watchlist.begin(ledger, one, secrets))
     return WatchState(one, active=True, waiting=0, dead=0, told={}), secret
+
+
+async def _changed(shared: Services, change: Callable[[Ledger], T]) -> T:
+    """As ``Services.asked``; ``Refused`` where a secret would lie where no cleaner reads it."""
+    try:
+        return await shared.asked(change)
+    except ConfigurationError as error:
+        if error.cause != "webhook_secret":
+            raise
+        raise Refused(403, str(error)) from None
 
 
 async def tried(shared: Services, asked: WatchTest, who: Visitor) -> tuple[Watch, Tried]:
@@ -75,10 +85,11 @@ async def tried(shared: Services, asked: WatchTest, who: Visitor) -> tuple[Watch
         threshold=watch.threshold if asked.threshold is None else asked.threshold,
         cooldown=watch.cooldown if asked.cooldown is None else asked.cooldown,
     )
-    if watch.made is None or watch.made.by.name != shared.settings.triton.embedder:
-        watch = watch.with_vector(await shared.finder.embed_query(watch.query))
     filters = replace(watch.filters, since=parse_moment(asked.since), only=who.only)
-    return watch, await try_nearest(shared.finder, watch, filters, asked.limit)
+    async with shared.finder.settled():
+        if watch.made is None or watch.made.by.name != await shared.finder.embedder_name():
+            watch = watch.with_vector(await shared.finder.embed_query(watch.query))
+        return watch, await try_nearest(shared.finder, watch, filters, asked.limit)
 
 
 async def dead_of(shared: Services, name: str) -> list[DeadDelivery]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from errors import PartUnavailable, TransientError, UsageError
+from errors import ConfigurationError, PartUnavailable, TransientError, UsageError
 from job_system import watchlist
 from job_system.watch_told import counts, place_of
 from job_system.watchlist import COOLDOWN
@@ -64,7 +64,7 @@ async def add(request: Request, shared: Shared, who: Admin) -> Response:
     except (UsageError, Refused) as error:
         status = error.status if isinstance(error, Refused) else 422
         return await _page(request, shared, who, form, error=str(error), status=status)
-    except (PartUnavailable, TransientError) as error:
+    except (PartUnavailable, TransientError, ConfigurationError) as error:
         return await _page(request, shared, who, form, error=str(error), status=503)
     return render(request, "watch_added.html", 201, visitor=who, watch=state.watch, place=place_of, secret=secret)
 

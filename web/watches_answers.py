@@ -42,7 +42,7 @@ class WatchAnswer(BaseModel):
     created: str
     state: State
     waiting: int = Field(description="deliveries that wait")
-    overdue: float = Field(description="seconds since the first of them should have been posted")
+    overdue: float = Field(description="seconds since the first of them should have been posted; 0 while paused")
     dead: int = Field(description="deliveries that are not tried again by themselves")
     counts: WatchCounts
     last_match: str | None

@@ -14,10 +14,11 @@ import pytest
 from commands.moments import Span
 from commands.standing_shown import state_line
 from commands.trying import Tried
-from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_USAGE, WeavloaderError
+from errors import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_USAGE, ConfigurationError, WeavloaderError
 from ledger import Ledger, Watch
 from main import cli
 from records import Hit, Made, ModelIdentity, SearchResult, StoredImage
+from sources.webhooks import new_secret
 from tests.fixtures.redis import Valkey
 
 URL = ("--webhook", "https://hooks.invalid/x")
@@ -57,8 +58,8 @@ def there(ledger: Ledger, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.Mo
         (("add", "x", "a", "--alerts", *URL), EXIT_USAGE, "--alerts"),
         (("add", "x", "--alerts", "--camera", "top", *URL), EXIT_USAGE, "--alerts"),
         (("add", "x", "a", "--threshold", "0.2"), EXIT_USAGE, "webhook"),
-        (("add", "x", "a", "--threshold", "0.2", "--webhook", "not a url"), EXIT_USAGE, "not a url"),
-        (("add", "x", "a", "--threshold", "0.2", "--webhook", "ftp://h/x"), EXIT_USAGE, "ftp://h/x"),
+        (("add", "x", "a", "--threshold", "0.2", "--webhook", "not a url"), EXIT_USAGE, "https://"),
+        (("add", "x", "a", "--threshold", "0.2", "--webhook", "ftp://h/x"), EXIT_USAGE, "https://"),
         (("add", "x", "a", "--threshold", "0.2", "--webhook", "http://10.0.0.1/x"), EXIT_USAGE, "WEBHOOK_HOSTS"),
         (("add", "x", "a", "--threshold", "0.2", "--webhook", "http://localhost:1/x"), EXIT_USAGE, "WEBHOOK_HOSTS"),
         (("add", "x", "a", "--cooldown", "soon", *GOOD), EXIT_USAGE, "soon"),
@@ -139,3 +140,16 @@ def test_the_histogram_is_one_line_with_the_threshold_in_it() -> None:
     assert "█" in line
     assert "\n" not in line
     assert Tried().line(0.15) == ""
+
+
+def test_a_dry_run_tells_that_no_cleaner_would_read_the_secret_unless_it_is_a_file_of_ones_own(
+    there: Ledger, tmp_path: Path
+) -> None:
+    there.watches.note_folder("another host's")
+    file = tmp_path / "secret"
+    file.write_text(new_secret())
+    words = ["watch", "add", "x", "--alerts", "--webhook", "https://8.8.8.8/x", "--dry-run"]
+    with pytest.raises(ConfigurationError, match="cannot be read by the cleaner"):
+        cli.main(words, standalone_mode=False)
+    cli.main([*words, "--secret-file", str(file)], standalone_mode=False)
+    assert not (tmp_path / "data" / "watches").exists()

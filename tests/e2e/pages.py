@@ -1,4 +1,4 @@
-"""The sessions in the pages of docs/commands: what is read of them, how they are compared, how they are written again.
+"""The sessions in the pages of docs: what is read of them, how they are compared, how they are written again.
 
 A session is a fenced block `console`, in which a line that begins with ``$ `` is a command and the lines after it are
 what it prints. Comments before a block are stage directions: ``<!-- meanwhile: NAME -->`` for what happens before it
@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "commands"
+#: Pages with a session that are not a command's.
+OTHERS = (ROOT / "docs" / "standing-searches.md",)
 PROMPT = "$ "
 
 _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```console\n(.*?)^```$", re.M | re.S)
@@ -67,8 +69,8 @@ class Session:
 
 
 def pages() -> list[Path]:
-    """Those with a session."""
-    return [page for page in sorted(FOLDER.glob("*.md")) if sessions(page.read_text())]
+    """Those with a session, the commands' own first."""
+    return [page for page in (*sorted(FOLDER.glob("*.md")), *OTHERS) if sessions(page.read_text())]
 
 
 def sessions(text: str) -> list[Session]:

@@ -1,4 +1,4 @@
-"""Where the sessions of docs/commands are played: a running product, a SAGE with a past, a webhook's receiver, a desk.
+"""Where the sessions of docs are played: a running product, a SAGE with a past, a webhook's receiver, a desk.
 
 ``meanwhile`` is what happens between sessions, by the names that the pages call it.
 """
@@ -47,6 +47,8 @@ FOREIGN = {
     "rocket": "a rocket on its pad at night",
 }
 DIMENSIONS = 384
+#: The page's admin says this, which the pages call $TOKEN.
+TOKEN = "the-admins-word"
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Stage:
         ports = self.house.environment
         return {
             "https://hooks.example": f"http://{self.hook.host}",
+            "https://hooks.example:443": f"http://{self.hook.host}",  # the later is what is shown: an origin has a port
             "https://storage.sagecontinuum.org": f"http://{self.sage.host}",
             "http://127.0.0.1:8000": f"http://127.0.0.1:{ports['WEAVLOADER_WEB_PORT']}",
             "http://127.0.0.1:8090": f"http://127.0.0.1:{ports['WEAVIATE_PORT']}",
@@ -137,7 +140,7 @@ class Stage:
     @property
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{self.house.environment['PATH']}"
-        return {**self.house.environment, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+        return {**self.house.environment, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "TOKEN": TOKEN}
 
     _code = 0
 
@@ -199,10 +202,19 @@ def _retained(stage: Stage) -> None:
     eventually(lambda: stage.house.json("audit")["forgotten"] > before, 30)
 
 
+def _kitchen(stage: Stage) -> None:
+    (stage.desk / "kitchen").mkdir()
+    (stage.desk / "kitchen" / "espresso.jpg").write_bytes(stage.photo("coffee"))
+
+
+def _posted(stage: Stage) -> None:
+    eventually(lambda: stage.house.json("watch", "show", "coffee")["counts"]["delivered"], 60)
+
+
 def _coffee(stage: Stage) -> None:
     """A picture of a cup of coffee lands, and is posted."""
     stage.upload(time.time_ns(), NODE, "top", "coffee", "another")
-    eventually(lambda: stage.house.json("watch", "show", "coffee")["counts"]["delivered"], 60)
+    _posted(stage)
 
 
 def _refused(stage: Stage) -> None:
@@ -278,6 +290,8 @@ MEANWHILE: dict[str, Callable[[Stage], None]] = {
     "there is a folder of pictures": _garden,
     "a picture of 2009 lands": _old,
     "the scheduler's ten minutes are over": _retained,
+    "there is a folder of a kitchen": _kitchen,
+    "the match is posted": _posted,
     "a cup of coffee lands": _coffee,
     "the receiver is gone when another one lands": _refused,
     "the receiver takes it": _taken,
@@ -307,6 +321,6 @@ def staged(folder: Path, photos: Path) -> Iterator[Stage]:
     desk = folder / "desk"
     desk.mkdir()
     with LocalSage() as sage:
-        settings = {**login_for(sage), "WEAVLOADER_KEEP_DAYS": "3650"}
+        settings = {**login_for(sage), "WEAVLOADER_KEEP_DAYS": "3650", "WEAVLOADER_WEB_ADMIN_TOKEN": TOKEN}
         with started_house(folder, **settings) as house, Receiver(int(house.webhook_host.rpartition(":")[2])) as hook:
             yield Stage(house, sage, hook, desk, photos)

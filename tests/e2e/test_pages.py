@@ -1,4 +1,4 @@
-"""Every session that the pages of docs/commands show is a real one: its commands print what the page shows.
+"""Every session of the pages on commands and standing searches is a real one: its commands print what it shows.
 
 ``make pages`` writes what they print now into the pages.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pages import ROOT, Names, compared, pages, played, sessions, with_sessions
+from tests.e2e.pages import FOLDER, ROOT, Names, compared, pages, played, sessions, with_sessions
 from tests.e2e.stage import Stage, staged
 
 PAGES = pages()
@@ -29,12 +29,12 @@ def stage(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 
 def test_every_capability_has_a_page() -> None:
-    assert sorted(NAMED) == [page.stem for page in PAGES]
+    assert sorted(NAMED) == [page.stem for page in PAGES if page.parent == FOLDER]
 
 
 def test_the_index_leads_to_every_page() -> None:
     index = (ROOT / "docs" / "commands" / "README.md").read_text()
-    assert [page.name for page in PAGES if f"]({page.name})" not in index] == []
+    assert [stem for stem in NAMED if f"]({stem}.md)" not in index] == []
 
 
 PAGE = """# one

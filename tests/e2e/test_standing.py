@@ -18,8 +18,10 @@ from PIL import Image
 from ledger import Ledger
 from settings import load
 from stack import running_states
-from tests.fixtures.house import House, eventually
+from tests.fixtures.house import ROOT, House, eventually
 from tests.fixtures.webhooks import Receiver
+
+PAGE = ROOT / "docs" / "standing-searches.md"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,8 @@ def test_a_new_picture_is_posted_once_signed_and_leads_to_where_it_is(
     assert (told["watch"], told["query"], told["camera"]) == ("coffee", "a cup of coffee", "standing-coffee")
     assert told["score"] >= 0.05
     assert told["page"].endswith(f"/images/{found['id']}")
+    (documented,) = re.findall(r"^```json\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    assert set(re.findall(r'"(\w+)":', documented)) <= set(told)
     shown = show(house, "coffee")
     assert (shown["last_image"], shown["waiting"], shown["dead"]) == (found["id"], 0, 0)
 

@@ -182,6 +182,15 @@ def queued(ledger: Ledger, watch: Watch, count: int, first: int = 0) -> list[Del
     return ledger.watches.claim(watch, count, 0)
 
 
+def test_what_waits_is_overdue_unless_the_watch_is_paused(ledger: Ledger, cats: Watch, valkey: Valkey) -> None:
+    (delivery,) = queued(ledger, cats, 1)
+    valkey.client.zincrby("weavloader:watch:outbox:cats", -3600, delivery.id)
+    assert ledger.watches.states()[0].overdue > 3000
+    ledger.watches.pause(cats)
+    (state,) = ledger.watches.states()
+    assert (state.waiting, state.overdue) == (1, 0.0)
+
+
 def test_a_claimed_delivery_is_nobody_elses_until_its_time_is_over(ledger: Ledger, cats: Watch) -> None:
     (delivery,) = queued(ledger, cats, 1)
     assert [one.id for one in ledger.watches.claim(cats, 10, 30)] == [delivery.id]

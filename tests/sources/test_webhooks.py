@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from errors import ConfigurationError, PermanentError, TransientError, WeavloaderError
 from settings import Webhooks
+from sources import webhooks
+from sources.transport import GuardedResolver
 from sources.webhooks import WebhookPoster, key_of, new_secret, origin_of, read_secret, signature
 from tests.fixtures.redis import free_port
 from tests.fixtures.webhooks import ENDLESS, HANG, REDIRECT, Receiver
@@ -120,6 +126,17 @@ async def test_a_name_that_nobody_knows_now_may_be_known_later(poster: Open) -> 
     await poster().check("https://hooks.invalid/x")
 
 
+async def test_a_name_is_not_waited_for_without_end(poster: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(*_: object) -> NoReturn:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr(GuardedResolver, "resolve", silent)
+    monkeypatch.setattr(webhooks, "CONNECT_SECONDS", 0.05)
+    async with asyncio.timeout(5):
+        await poster().check("https://hooks.example/x")
+
+
 async def test_messages_name_the_host_and_not_the_path(receiver: Receiver, poster: Open) -> None:
     receiver.always = 500
     error = await refused(poster(receiver.host), f"{receiver.url}/token?key=token")
@@ -166,3 +183,30 @@ async def test_a_receiver_is_reached_without_a_post_and_by_the_same_rules(receiv
         assert caught.value.cause == cause, url
         assert "/x" not in str(caught.value)
     assert receiver.seen == []
+
+
+async def test_a_closed_port_is_told_in_plain_words(poster: Open) -> None:
+    host = f"127.0.0.1:{free_port()}"
+    for ask in (poster(host).reach(f"http://{host}/x"), post(poster(host), f"http://{host}/x")):
+        with pytest.raises(TransientError) as caught:
+            await ask
+        assert str(caught.value) == f"http://{host} cannot be reached (connection refused)"
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next(
+    receiver: Receiver, poster: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(receiver.host.partition(":")[2])
+
+    async def two(*_: object) -> list[dict[str, str]]:
+        return [{"host": "127.0.0.2"}, {"host": "127.0.0.1"}]
+
+    monkeypatch.setattr(GuardedResolver, "resolve", two)
+    with socket.socket() as silent, ExitStack() as waiting:
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        for _ in range(3):  # there is no room for more that wait
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.2", port))
+        await poster(f"localhost:{port}", timeout=1).reach(f"http://localhost:{port}/hook")

@@ -60,13 +60,19 @@ def open_page(
     """Starts a page with some settings; a client that asks it."""
     with ExitStack() as stack:
 
-        def start(*, sage: dict[str, Any] | None = None, fetch: dict[str, Any] | None = None, **web: Any) -> Any:
+        def start(
+            *,
+            sage: dict[str, Any] | None = None,
+            fetch: dict[str, Any] | None = None,
+            embedder: str = "plain_embedder",
+            **web: Any,
+        ) -> Any:
             settings = Settings(
                 paths=Paths(data=tmp_path),
                 jobs=jobs_settings,
                 sage=Sage(**(sage or {})),
                 fetch=Fetch(**(fetch or {})),
-                triton=triton_server.model_copy(update={"embedder": "plain_embedder"}),
+                triton=triton_server.model_copy(update={"embedder": embedder}),
                 weaviate=collection,
                 web=Web(**{"port": free_port(), **web}),
             )

@@ -4,6 +4,7 @@ again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import stat
@@ -18,9 +19,11 @@ import httpx
 import numpy as np
 import pytest
 
+from client import WeaviateStore
 from ledger import Ledger, Watch
 from ledger.watches import MOST_WATCHES, Match
 from records import IndexedImage, Made, ModelIdentity, Vector
+from settings import Weaviate
 from tests.fixtures.redis import Valkey
 from tests.store.images import image
 from tests.web.conftest import DIMENSIONS, Land, Open, street
@@ -113,8 +116,8 @@ def test_a_dry_run_checks_everything_and_keeps_nothing(admin: httpx.Client, ledg
         ({"threshold": 1.5}, 422, "threshold"),
         ({"threshold": "nan"}, 422, "threshold"),
         ({"alerts": True}, 422, "alerts"),
-        ({"webhook": "not a url"}, 422, "not a url"),
-        ({"webhook": "ftp://h/x"}, 422, "ftp://h/x"),
+        ({"webhook": "not a url"}, 422, "https://"),
+        ({"webhook": "ftp://h/x"}, 422, "https://"),
         ({"webhook": "http://10.0.0.1/x"}, 422, "WEAVLOADER_WEBHOOK_HOSTS"),
         ({"webhook": "http://localhost:1/x"}, 422, "WEAVLOADER_WEBHOOK_HOSTS"),
         ({"webhook": "https://me:word@8.8.8.8/"}, 422, "login"),
@@ -138,18 +141,31 @@ def test_what_is_wrong_is_named_and_nothing_is_added(
 def test_there_are_only_so_many_watches(admin: httpx.Client, ledger: Ledger, tmp_path: Path) -> None:
     for number in range(MOST_WATCHES):
         ledger.watches.add(watch_of(f"w{number}"))
-    answer = admin.post("/api/watches", json=NEW)
-    assert (answer.status_code, answer.json()["cause"]) == (409, "taken")
+    for dry in (True, False):
+        answer = admin.post("/api/watches", json={**NEW, "dry_run": dry})
+        assert (answer.status_code, answer.json()["cause"]) == (409, "taken"), dry
     assert list((tmp_path / "watches").glob("*.secret")) == []
     assert len(admin.get("/api/watches").json()["watches"]) == MOST_WATCHES
 
 
 def test_no_secret_is_kept_where_no_cleaner_reads_it(admin: httpx.Client, ledger: Ledger, tmp_path: Path) -> None:
     ledger.watches.note_folder("another host's")
+    for dry in (True, False):
+        answer = admin.post("/api/watches", json={**NEW, "dry_run": dry})
+        assert (answer.status_code, ledger.watches.states()) == (403, []), dry
+        assert "python main.py watch add" in answer.json()["error"]
+    assert not (tmp_path / "watches").exists()
+
+
+def test_a_secret_that_cannot_be_kept_is_the_servers_fault(
+    admin: httpx.Client, browser: httpx.Client, ledger: Ledger, tmp_path: Path
+) -> None:
+    (tmp_path / "watches").write_text("a file where the folder should be")
     answer = admin.post("/api/watches", json=NEW)
-    assert (answer.status_code, ledger.watches.states()) == (403, [])
-    assert "python main.py watch add" in answer.json()["error"]
-    assert list((tmp_path / "watches").glob("*.secret")) == []
+    assert (answer.status_code, answer.json()["cause"], ledger.watches.states()) == (503, "configuration", [])
+    html = unescape(shown(form(browser), 503))
+    assert "cannot be kept" in html
+    assert 'name="query" value="a street"' in html
 
 
 def test_a_watch_is_paused_resumed_and_removed_with_its_secret(
@@ -220,6 +236,24 @@ def test_a_query_is_tried_on_stored_pictures(admin: httpx.Client, land: Land, le
     for body in ({}, {"name": "top", "query": "x"}, {"name": "top", "camera": "x"}, {"query": "x", "since": "soon"}):
         assert admin.post("/api/watches/test", json=body).status_code == 422, body
     assert admin.post("/api/watches/test", json={"name": "nobody"}).status_code == 404
+
+
+def test_a_try_is_by_the_model_that_made_the_vectors_and_not_by_the_configured_one(
+    open_page: Open, land: Land, ledger: Ledger, collection: Weaviate
+) -> None:
+    land(comparable(1, np.eye(1, DIMENSIONS, dtype=np.float32)[0]))
+
+    async def tell() -> None:
+        store = WeaviateStore(collection)
+        current = await store.current()
+        await store.tell_apart(replace(current, embedder=MODEL.name, embedder_version=MODEL.version))
+        await store.close()
+
+    asyncio.run(tell())
+    ledger.watches.add(watch_of("one", made=Made(np.eye(1, 8, dtype=np.float32)[0], ModelIdentity("configured", "1"))))
+    page = open_page(admin_token=ADMIN, embedder="configured")
+    said = page.post("/api/watches/test", json={"name": "one"}, headers=BEARER).json()
+    assert (said.get("error"), said.get("compared"), said.get("not_comparable")) == (None, 1, 0)
 
 
 def test_dead_deliveries_are_listed_posted_again_and_thrown_away(open_page: Open, ledger: Ledger) -> None:

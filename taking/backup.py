@@ -38,7 +38,7 @@ from taking.backup_folder import (
     write_manifest,
 )
 from taking.backup_pictures import kept_size, write_pictures
-from taking.files import FilledFolder, cannot_write, move, whole_file
+from taking.files import FilledFolder, cannot_write, for_the_owner, move, whole_file
 
 if TYPE_CHECKING:
     from client import WeaviateStore
@@ -132,12 +132,12 @@ class Backup:
         it, and what ledger and store raise.
         """
         self._refuse_whole()
-        with maintained(self._ledger), FilledFolder(self._out, PROGRESS) as folder:
+        with for_the_owner(), maintained(self._ledger), FilledFolder(self._out, PROGRESS) as folder:
             noted = folder.check(QUESTION)
             backend = await self._backend()
             if noted is None:
                 with cannot_write(self._out):
-                    self._out.chmod(0o700)  # it holds what the images show
+                    self._out.chmod(0o700)  # it holds what the images show, and where watches post
             else:
                 await self._remove_leftover(noted)
             began = _now()
@@ -245,7 +245,10 @@ class Backup:
         files = _files(here)
         for done, path in enumerate(files):
             self._report("taking the store's files", done, len(files))
-            move(path, self._out / STORE / path.relative_to(here))
+            target = self._out / STORE / path.relative_to(here)
+            move(path, target)
+            with suppress(PermissionError):  # another user's server: the folder keeps others out
+                target.chmod(0o600)
         shutil.rmtree(here, ignore_errors=True)
 
     async def _remove_leftover(self, noted: dict[str, Any]) -> None:

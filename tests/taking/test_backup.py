@@ -101,7 +101,15 @@ async def test_a_back_up_says_what_it_holds_and_keeps_no_credentials(system: Sys
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"a secret word" not in everything
     assert system.loaded.settings.weaviate.api_key.encode() not in everything
-    assert out.stat().st_mode & 0o077 == 0
+
+
+async def test_a_back_up_is_for_its_owners_eyes_wherever_it_is_taken(system: System, tmp_path: Path) -> None:
+    """Each file and folder by itself: whoever packs them takes their modes along."""
+    await system.land(1)
+    out = tmp_path / "out"
+    await system.backup(out).run()
+    modes = {(path.is_dir(), oct(path.stat().st_mode & 0o777)) for path in (out, *out.rglob("*"))}
+    assert modes == {(True, "0o700"), (False, "0o600")}
 
 
 async def test_both_lost_and_put_back_are_as_they_were(system: System, tmp_path: Path) -> None:

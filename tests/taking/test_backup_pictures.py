@@ -137,14 +137,16 @@ async def test_on_another_disk_originals_are_copied(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = add(system, 1)
+    kept = files_of(system).path(digest_of(record))
+    kept.chmod(0o644)  # by somebody's hand
 
     def refused(*_: Any) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refused)
     await system.backup(tmp_path / "out").run()
-    digest = digest_of(record)
-    assert (tmp_path / "out" / "pictures" / digest[:2] / digest).read_bytes() == b"picture 1"
+    copy = tmp_path / "out" / "pictures" / kept.parent.name / kept.name
+    assert (copy.read_bytes(), copy.stat().st_mode & 0o077) == (b"picture 1", 0)
 
 
 async def test_what_was_forgotten_since_does_not_come_back(system: System, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from ledger import Lease, Ledger
 from records import ImageRecord
 from settings import PROJECT_ROOT, Jobs, Loaded, Paths, Sage, Settings, Weaviate
 from stack.weaviate import Installed
-from taking.backup import Backup
+from taking.backup import PROGRESS, QUESTION, Backup
+from taking.files import write_json
 from taking.restore import Restore, Restored
 from tests.containers.files import S3_FILE, services
 from tests.fixtures.redis import Valkey
@@ -336,8 +337,22 @@ async def test_a_killed_back_up_is_none_and_the_same_command_makes_it_anew(
             await system.restore(out)
     assert process(system, 0, "backup", str(out)).returncode == 0
     assert left_at_the_server(await system.store.backends()) == []
+    assert json.loads((out / "manifest.json").read_text())["left_at_server"] == []
     done = await system.restore(out)
     assert (done.objects, done.counts.landed, done.counts.difference) == (2, 2, 0)
+
+
+async def test_what_killed_back_ups_left_at_a_server_elsewhere_is_named(system: System, tmp_path: Path) -> None:
+    """In a bucket, say: nothing of ours can remove it. It was noted before a second command was killed."""
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second = ({"id": f"weavloader-20260301-00000{n}-abcdef", "backend": "s3"} for n in (1, 2))
+    write_json(out / PROGRESS, {"query": QUESTION, **second, "left": [first]})
+    done = process(system, 0, "backup", str(out))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "manifest.json").read_text())["left_at_server"] == [first, second]
+    for left in (first, second):
+        assert f"a killed command may have left {left['id']} at the server's own place (backup-s3)" in done.stdout
 
 
 async def test_a_killed_restore_goes_on_without_being_told_to_replace(

@@ -9,7 +9,6 @@ and 90% of their images, as the other runs are: neither the command's start nor 
 from __future__ import annotations
 
 import shutil
-import statistics
 import subprocess
 import sys
 import uuid
@@ -17,10 +16,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.picture_server import commented
 from benchmarks.speed import PROCESSORS, folder_of, world
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import FULL_HD, VGA, Run, World, write_pictures
 from settings import PROJECT_ROOT
 
@@ -90,11 +88,7 @@ def _rows(live: Sequence[Run], given: Sequence[Run]) -> list[Row]:
     name = "1080p, models of 40 + 5 n ms"
     ratios = [one.rate / other.rate for one, other in zip(given, live, strict=True)]
     return [
-        _row(f"{name}: images/s of the live path", [one.rate for one in live]),
-        _row(f"{name}: images/s of `add`", [one.rate for one in given]),
-        _row("`add` / live path", ratios, FLOOR),
+        row(f"{name}: images/s of the live path", [one.rate for one in live], COMMAND),
+        row(f"{name}: images/s of `add`", [one.rate for one in given], COMMAND),
+        row("`add` / live path", ratios, COMMAND, floor=FLOOR),
     ]
-
-
-def _row(name: str, values: Sequence[float], floor: float | None = None) -> Row:
-    return Row(name, statistics.median(values), floor, COMMAND, spread(values))

@@ -8,7 +8,6 @@ it landed. A turn begins when the queue is empty: of a backfill that was ended i
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.fresh import percentile
-from benchmarks.light import spread
 from benchmarks.product import wait_until
 from benchmarks.speed import folder_of, world
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import FULL_HD, VGA, World, write_pictures
 from job_system.app import celery_app
 from job_system.backfilling import keep_backfilling
@@ -37,12 +35,10 @@ FILLING_SECONDS, COUNTED_SECONDS = 4.0, 12.0
 #: Live pictures of a turn, of which five are slower than the 95th percentile, and seconds between them: more than
 #: landings linger for each other.
 LIVE, EVERY_SECONDS = 100, 0.5
-WORSE, THROUGHPUT = 1.5, 0.95
-_HOUR = 3600 * 10**9
-
-
 #: Live pictures until the lane is as narrow as it is beside them.
 NARROWING = 13
+WORSE, THROUGHPUT = 1.5, 0.95
+_HOUR = 3600 * 10**9
 
 
 @dataclass
@@ -57,17 +53,17 @@ class Figures:
 
     def rows(self) -> Iterator[Row]:
         """One each, and the ratios, which are taken inside a round."""
-        yield _row("live path: images/s", self.live_path)
-        yield _row("a backfill alone: images/s", self.alone)
+        yield row("live path: images/s", self.live_path, COMMAND)
+        yield row("a backfill alone: images/s", self.alone, COMMAND)
         share = _of(self.alone, self.live_path)
-        yield _row(f"a backfill of {BACKFILLED:,} alone / live path: images/s", share, floor=THROUGHPUT)
-        yield _row("a backfill beside live pictures: images/s", self.behind)
+        yield row(f"a backfill of {BACKFILLED:,} alone / live path: images/s", share, COMMAND, floor=THROUGHPUT)
+        yield row("a backfill beside live pictures: images/s", self.behind, COMMAND)
         for name, part in (("median", 0.5), ("95th percentile", 0.95)):
             quiet, beside = ([percentile(one, part) for one in some] for some in (self.quiet, self.beside))
-            yield _row(f"a live picture to its landing, s: {name}", quiet)
-            yield _row(f"the same beside a backfill of {BACKFILLED:,}, s: {name}", beside)
+            yield row(f"a live picture to its landing, s: {name}", quiet, COMMAND)
+            yield row(f"the same beside a backfill of {BACKFILLED:,}, s: {name}", beside, COMMAND)
             ceiling = WORSE if part == 0.95 else None
-            yield _row(f"beside a backfill / without: {name}", _of(beside, quiet), ceiling=ceiling)
+            yield row(f"beside a backfill / without: {name}", _of(beside, quiet), COMMAND, ceiling=ceiling)
 
 
 def run(work: Path, rounds: int) -> list[Row]:
@@ -178,7 +174,3 @@ def live_seconds(at: World, count: int) -> list[float]:
 
 def _of(values: Sequence[float], others: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(values, others, strict=True)]
-
-
-def _row(name: str, values: Sequence[float], *, floor: float | None = None, ceiling: float | None = None) -> Row:
-    return Row(name, statistics.median(values), floor, COMMAND, spread(values), ceiling=ceiling)

@@ -10,7 +10,6 @@ twentieth of it, and in that part it is felt that no processor's cache holds a l
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,9 @@ from celery import Celery
 
 from benchmarks import roundtrips
 from benchmarks.ledger import Server, cpu_seconds, images, server
-from benchmarks.light import spread
 from benchmarks.product import wait_until
 from benchmarks.publishing import monitor
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from job_system.celery_config import configuration
 from job_system.queues import IMAGES
 from ledger import Ledger
@@ -178,8 +176,8 @@ def _whole(name: str, costs: Sequence[Sequence[Cost]], command: str) -> Iterator
     few, many = costs
     cpu = [_cpu(one) / _cpu(other) for one, other in zip(many, few, strict=True)]
     wall = [one.wall_ms / other.wall_ms for one, other in zip(many, few, strict=True)]
-    yield Row(f"{name}: CPU-ms of all processes", statistics.median(cpu), None, command, spread(cpu), ceiling=CEILING)
-    yield Row(f"{name}: ms", statistics.median(wall), None, command, spread(wall), ceiling=CEILING)
+    yield row(f"{name}: CPU-ms of all processes", cpu, command, ceiling=CEILING)
+    yield row(f"{name}: ms", wall, command, ceiling=CEILING)
 
 
 def _cpu(cost: Cost) -> float:
@@ -195,5 +193,5 @@ def _parts(name: str, costs: Sequence[Sequence[Cost]], command: str) -> Iterator
     ):
         few, many = ([getattr(cost, field) for cost in some] for some in costs)
         ratios = [one / other for one, other in zip(many, few, strict=True)]
-        yield Row(f"{name}: {words}", statistics.median(ratios), None, command, spread(ratios))
-        yield Row(f"{name}: {words}, with many", statistics.median(many), None, command, spread(many))
+        yield row(f"{name}: {words}", ratios, command)
+        yield row(f"{name}: {words}, with many", many, command)

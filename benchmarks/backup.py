@@ -7,14 +7,11 @@ commands tell; Python's start is in neither.
 from __future__ import annotations
 
 import shutil
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.speed import world
 from benchmarks.stored import fill, told
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 
 COMMAND = "python -m benchmarks backup"
 OBJECTS = 10_000
@@ -38,16 +35,12 @@ def run(work: Path, rounds: int, objects: int = OBJECTS) -> list[Row]:
                 raise RuntimeError(f"not all of it came back: {back}")
             shutil.rmtree(out)
     return [
-        _row(f"back-up of {objects:,} objects, s", made),
-        _row(f"restoring {objects:,} objects, s", put_back),
-        _row(f"the back-up of {objects:,} objects, MB", sizes),
+        row(f"back-up of {objects:,} objects, s", made, COMMAND),
+        row(f"restoring {objects:,} objects, s", put_back, COMMAND),
+        row(f"the back-up of {objects:,} objects, MB", sizes, COMMAND),
     ]
 
 
 def quick(work: Path) -> list[Row]:
     """A few objects: to see that it runs, not what it measures."""
     return run(work, 1, 200)
-
-
-def _row(name: str, values: Sequence[float]) -> Row:
-    return Row(name, statistics.median(values), None, COMMAND, spread(values))

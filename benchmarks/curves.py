@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,12 +17,11 @@ import numpy as np
 
 from benchmarks.backlog import WARM, Cost, Queue
 from benchmarks.landing import DIMENSIONS, Turn, Watch, land, pictures
-from benchmarks.light import spread
 from benchmarks.product import resident_megabytes
 from benchmarks.search import QUERIES
 from benchmarks.servers import Store, running_weaviate
 from benchmarks.speed import folder_of, world
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import VGA, Run, World, write_pictures
 from client import WeaviateStore
 from searching import DEFAULT_ALPHA, DEFAULT_LIMIT, NO_FILTERS
@@ -69,9 +67,9 @@ def processors(
                 cpu = [sum(ms for part, ms in run.cpu_ms.items() if part.startswith("processor")) for run in runs]
                 every = [sum(run.cpu_ms.values()) for run in runs]
                 rows += [
-                    _row(f"{name}: images/s", rates, PROCESSORS_COMMAND),
-                    _row(f"{name}: CPU-ms an image of the processors", cpu, PROCESSORS_COMMAND),
-                    _row(f"{name}: CPU-ms an image of all processes", every, PROCESSORS_COMMAND),
+                    row(f"{name}: images/s", rates, PROCESSORS_COMMAND),
+                    row(f"{name}: CPU-ms an image of the processors", cpu, PROCESSORS_COMMAND),
+                    row(f"{name}: CPU-ms an image of all processes", every, PROCESSORS_COMMAND),
                 ]
     return rows
 
@@ -100,11 +98,11 @@ def queued(work: Path, rounds: int, most: int, sizes: Sequence[int] = QUEUED, jo
 def _queued_rows(size: int, costs: Sequence[tuple[Cost, Cost]], memory: float) -> Iterator[Row]:
     name = f"{size:,} queued: "
     cpu = [sum(cost.client_ms + cost.server_ms for cost in pair) for pair in costs]
-    yield _row(f"{name}CPU-ms a job, published and worked off", cpu, QUEUED_COMMAND)
-    yield _row(
+    yield row(f"{name}CPU-ms a job, published and worked off", cpu, QUEUED_COMMAND)
+    yield row(
         f"{name}ms a job, published and worked off", [sum(c.wall_ms for c in pair) for pair in costs], QUEUED_COMMAND
     )
-    yield _row(f"{name}CPU-ms of Valkey a job", [sum(c.server_ms for c in pair) for pair in costs], QUEUED_COMMAND)
+    yield row(f"{name}CPU-ms of Valkey a job", [sum(c.server_ms for c in pair) for pair in costs], QUEUED_COMMAND)
     yield Row(f"{name}memory of Valkey a job, bytes", memory, None, QUEUED_COMMAND)
 
 
@@ -132,10 +130,10 @@ def stored(work: Path, rounds: int, most: int, sizes: Sequence[int] = STORED, po
 
 def _stored_rows(size: int, turns: Sequence[Turn], searches: Sequence[float], memory: float) -> Iterator[Row]:
     name = f"{size:,} objects stored: "
-    yield _row(f"{name}objects/s landed", [turn.per_second for turn in turns], STORED_COMMAND)
-    yield _row(f"{name}CPU-ms of the process an object", [turn.client_ms for turn in turns], STORED_COMMAND)
-    yield _row(f"{name}CPU-ms of Weaviate an object", [turn.server_ms for turn in turns], STORED_COMMAND)
-    yield _row(f"{name}hybrid search, ms", [1000 * seconds for seconds in searches], STORED_COMMAND)
+    yield row(f"{name}objects/s landed", [turn.per_second for turn in turns], STORED_COMMAND)
+    yield row(f"{name}CPU-ms of the process an object", [turn.client_ms for turn in turns], STORED_COMMAND)
+    yield row(f"{name}CPU-ms of Weaviate an object", [turn.server_ms for turn in turns], STORED_COMMAND)
+    yield row(f"{name}hybrid search, ms", [1000 * seconds for seconds in searches], STORED_COMMAND)
     yield Row(f"{name}resident memory of Weaviate, MB", memory, None, STORED_COMMAND)
 
 
@@ -175,7 +173,3 @@ def quick(work: Path) -> list[Row]:
         *queued(work / "queued", 1, 1_000, (1_000,), 200),
         *stored(work / "stored", 1, 200, (100, 200), 50),
     ]
-
-
-def _row(name: str, values: Sequence[float], command: str) -> Row:
-    return Row(name, statistics.median(values), None, command, spread(values))

@@ -10,15 +10,12 @@ the disk, with the manifest; Python's start is in neither.
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.speed import world
 from benchmarks.stored import fill, sdk_collection, told
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import World
 from store.objects import EXPORTED
 from store.schema import VECTOR
@@ -73,10 +70,9 @@ def _rows(format: str, vectors: bool, rates: dict[tuple[str, bool], list[float]]
     how = "with vectors" if vectors else "without vectors"
     own, theirs = rates[format, vectors], rates["", vectors]
     if not format:
-        return [_row(f"the SDK's iterator, {how}: objects/s", own)]
+        return [row(f"the SDK's iterator, {how}: objects/s", own, COMMAND)]
     ratios = [one / other for one, other in zip(own, theirs, strict=True)]
-    return [_row(f"{format}, {how}: rows/s", own), _row(f"{format}, {how}: export / the SDK's iterator", ratios)]
-
-
-def _row(name: str, values: Sequence[float]) -> Row:
-    return Row(name, statistics.median(values), None, COMMAND, spread(values))
+    return [
+        row(f"{format}, {how}: rows/s", own, COMMAND),
+        row(f"{format}, {how}: export / the SDK's iterator", ratios, COMMAND),
+    ]

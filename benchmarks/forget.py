@@ -7,15 +7,12 @@ the one that the command tells; Python's start is in neither.
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.speed import world
 from benchmarks.stored import fill, sdk_collection, told
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import World
 
 # isort: split
@@ -41,9 +38,9 @@ def run(work: Path, rounds: int, objects: int = OBJECTS) -> list[Row]:
                     rates.append(rate)
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     return [
-        _row("objects/s by `forget`", ours),
-        _row("objects/s by the SDK's delete_many", theirs),
-        _row("`forget` / delete_many", ratios),
+        row("objects/s by `forget`", ours, COMMAND),
+        row("objects/s by the SDK's delete_many", theirs, COMMAND),
+        row("`forget` / delete_many", ratios, COMMAND),
     ]
 
 
@@ -67,7 +64,3 @@ def _deleted(at: World, camera: str, objects: int) -> float:
     if done.successful != objects:
         raise RuntimeError(f"{done.successful} of {objects} objects were deleted")
     return objects / took
-
-
-def _row(name: str, values: Sequence[float]) -> Row:
-    return Row(name, statistics.median(values), None, COMMAND, spread(values))

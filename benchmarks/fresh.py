@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
 import urllib.parse
 import urllib.request
@@ -17,10 +16,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.pictures import write_round
 from benchmarks.product import environment, up, wait_until
-from benchmarks.table import Row
+from benchmarks.table import Row, row, spread
 from commands.replaying import LiveReplay
 from ledger import Ledger
 from searching import parse_moment
@@ -52,7 +50,7 @@ def run(work: Path, uploads: int = 30, poll: float = POLL_SECONDS, interval: flo
     what = f"upload in the stream to found by search, {len(took)} uploads, polls {poll:g} s apart, s"
     bound = poll + ALLOWED_SECONDS
     return [
-        Row(f"{what}: median", statistics.median(took), None, COMMAND, spread(took)),
+        row(f"{what}: median", took, COMMAND),
         Row(f"{what}: 95th percentile", percentile(took, 0.95), None, COMMAND, spread(took), ceiling=bound),
     ]
 

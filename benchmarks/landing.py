@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import statistics
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ledger import cpu_seconds, images
-from benchmarks.light import spread
 from benchmarks.servers import Store, running_weaviate
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from client import WeaviateStore
 from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Place
 from settings import Weaviate
@@ -107,7 +105,7 @@ def objects(pictures: Sequence[IndexedImage]) -> Objects:
     ]
 
 
-async def land(section: Weaviate, watch: Watch, pictures: Sequence[IndexedImage]) -> None:
+async def land(section: Weaviate, watch: AbstractContextManager[None], pictures: Sequence[IndexedImage]) -> None:
     """The product's way: ``IN_FLIGHT`` at once, each confirmed."""
     store = await WeaviateStore.open(section)
     gate = asyncio.Semaphore(IN_FLIGHT)
@@ -213,13 +211,7 @@ def run(work: Path, rounds: int, count: int = 2000) -> list[Row]:
     best = [max(one.per_second for one in ways) for ways in zip(*turns.values(), strict=True)]
     ratios = [one.per_second / other for one, other in zip(ours, best, strict=True)]
     return [
-        Row(
-            "objects/s landed / weaviate-client's quickest batch",
-            statistics.median(ratios),
-            0.9,
-            COMMAND,
-            spread(ratios),
-        ),
+        row("objects/s landed / weaviate-client's quickest batch", ratios, COMMAND, floor=0.9),
         *(row for name, of in ((PRODUCT, ours), *sorted(turns.items())) for row in _rows(name, of)),
     ]
 
@@ -239,4 +231,4 @@ def _rows(name: str, turns: Sequence[Turn]) -> Iterator[Row]:
         ("CPU-ms of the process an object", [one.client_ms for one in turns]),
         ("CPU-ms of Weaviate an object", [one.server_ms for one in turns]),
     ):
-        yield Row(f"{name}: {what}", statistics.median(values), None, COMMAND, spread(values))
+        yield row(f"{name}: {what}", values, COMMAND)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,8 @@ import redis
 from celery import Celery
 
 from benchmarks import roundtrips
-from benchmarks.light import spread
 from benchmarks.product import wait_until
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from job_system.celery_config import configuration
 from job_system.publish import publish_records
 from job_system.queues import IMAGES
@@ -230,4 +228,4 @@ def run(work: Path, rounds: int, count: int) -> list[Row]:
 def _rows(name: str, costs: Sequence[Cost]) -> Iterator[Row]:
     for field in fields(Cost):
         values = [getattr(cost, field.name) for cost in costs]
-        yield Row(f"{name}: {WORDS[field.name]}", statistics.median(values), None, COMMAND, spread(values))
+        yield row(f"{name}: {WORDS[field.name]}", values, COMMAND)

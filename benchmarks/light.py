@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.pictures import write_round
 from benchmarks.product import environment, resident_megabytes, up, wait_until
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from commands.replaying import Landing, LiveReplay
 from inference import TritonConnection, open_captioner, open_embedder
 from inference.calibration import ceiling, embeds_text
@@ -78,13 +77,8 @@ def run(work: Path, rounds: int, count: int) -> list[Row]:
         memory = {name: resident_megabytes(state.pid) for name, state in there.items() if state.pid}
     ratios = [one / other for one, other in zip(reached, possible, strict=True)]
     return [
-        Row("light models: images/s end to end", statistics.median(reached), None, COMMAND, spread(reached)),
-        Row("light models: images/s of Triton alone", statistics.median(possible), None, COMMAND, spread(possible)),
-        Row("light models: end to end / Triton alone", statistics.median(ratios), 0.85, COMMAND, spread(ratios)),
+        row("light models: images/s end to end", reached, COMMAND),
+        row("light models: images/s of Triton alone", possible, COMMAND),
+        row("light models: end to end / Triton alone", ratios, COMMAND, floor=0.85),
         *(Row(f"memory of {name}, MB", value, None, COMMAND) for name, value in sorted(memory.items())),
     ]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Smallest and largest."""
-    return f"{min(values):.2f} to {max(values):.2f}"

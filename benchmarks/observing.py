@@ -9,7 +9,6 @@ of the real one's throughput is ``watched``'s to tell.
 from __future__ import annotations
 
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.ledger import LOOK_SECONDS, Cost, Worker, cpu_seconds, images
-from benchmarks.light import spread
 from benchmarks.product import wait_until
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from commands.flower import flower_metrics
 from errors import PartUnavailable
 from metrics.flower import families
@@ -99,15 +97,20 @@ def rows(off: Sequence[Cost], on: Sequence[Cost], events: Sequence[Cost], flower
     """What each round's worker took beyond the one with nothing on in the same round."""
     watched = [one.client_ms - other.client_ms for one, other in zip(on, off, strict=True)]
     return [
-        _row("ports that do nothing, nothing on: images/s", [1000 / cost.wall_ms for cost in off]),
-        _row("the same with metrics and logs: images/s", [1000 / cost.wall_ms for cost in on]),
-        _row("metrics and logs: CPU-ms an image", watched),
-        _row("task events: CPU-ms an image", [e.client_ms - o.client_ms for e, o in zip(events, off, strict=True)]),
-        _row(
+        row("ports that do nothing, nothing on: images/s", [1000 / cost.wall_ms for cost in off], COMMAND),
+        row("the same with metrics and logs: images/s", [1000 / cost.wall_ms for cost in on], COMMAND),
+        row("metrics and logs: CPU-ms an image", watched, COMMAND),
+        row(
+            "task events: CPU-ms an image",
+            [e.client_ms - o.client_ms for e, o in zip(events, off, strict=True)],
+            COMMAND,
+        ),
+        row(
             "task events: CPU-ms an image of Valkey",
             [e.server_ms - o.server_ms for e, o in zip(events, off, strict=True)],
+            COMMAND,
         ),
-        _row("Flower: CPU-ms an image, of its own process", flower),
+        row("Flower: CPU-ms an image, of its own process", flower, COMMAND),
     ]
 
 
@@ -129,7 +132,3 @@ def _drained(worker: Worker, new: Sequence[ImageRecord]) -> Cost:
 def _add(found: tuple[Cost, float], costs: list[Cost], flower: list[float]) -> None:
     costs.append(found[0])
     flower.append(found[1])
-
-
-def _row(name: str, values: Sequence[float]) -> Row:
-    return Row(name, statistics.median(values), None, COMMAND, spread(values))

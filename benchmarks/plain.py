@@ -4,7 +4,6 @@ with the product; here it is alone with Triton, Weaviate, Valkey and a replay se
 
 from __future__ import annotations
 
-import statistics
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,12 +11,11 @@ from pathlib import Path
 import requests
 
 from benchmarks.ledger import server
-from benchmarks.light import spread
 from benchmarks.pictures import write_round
 from benchmarks.plain_way import COMMAND, MODELS, Addresses, PlainWay, start
 from benchmarks.product import wait_until
 from benchmarks.servers import running_triton, running_weaviate
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from commands.replaying import LiveReplay
 from records import ImageRecord, SourceAddress
 from sources.replay import ReplayNode, load_folder
@@ -77,7 +75,7 @@ def run(work: Path, rounds: int, count: int = 40) -> list[Row]:
             rates.append(drained(plain, records[first : first + count]))
         if (stored := plain.stored()) != len(records):
             raise RuntimeError(f"{stored} of {len(records)} images are in the collection; see {plain.log}")
-    return [Row("the plain way alone, 640 wide, images/s", statistics.median(rates), None, COMMAND, spread(rates))]
+    return [row("the plain way alone, 640 wide, images/s", rates, COMMAND)]
 
 
 def quick(work: Path) -> list[Row]:

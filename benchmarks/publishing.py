@@ -8,7 +8,6 @@ after each turn, and its length compared with what was to be published.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,8 +20,7 @@ from celery import Celery
 from kombu.messaging import Producer
 
 from benchmarks.ledger import Server, cpu_seconds, images, server
-from benchmarks.light import spread
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from job_system.celery_config import configuration
 from job_system.monitor import poll_sources
 from job_system.publish import publish_records
@@ -118,13 +116,7 @@ def run(work: Path, rounds: int, count: int = 10_000) -> list[Row]:
                     turns.append(took)
     ratios = [one.per_second / other.per_second for one, other in zip(ours, theirs, strict=True)]
     return [
-        Row(
-            "jobs/s by the monitor, ledger included / kombu's batch",
-            statistics.median(ratios),
-            0.8,
-            COMMAND,
-            spread(ratios),
-        ),
+        row("jobs/s by the monitor, ledger included / kombu's batch", ratios, COMMAND, floor=0.8),
         *_rows("the monitor, ledger included", ours),
         *_rows("producer.batch(500)", theirs),
     ]
@@ -141,4 +133,4 @@ def _rows(name: str, turns: Sequence[Turn]) -> Iterator[Row]:
         ("CPU-ms of the process a job", [one.client_ms for one in turns]),
         ("CPU-ms of Valkey a job", [one.server_ms for one in turns]),
     ):
-        yield Row(f"{name}: {what}", statistics.median(values), None, COMMAND, spread(values))
+        yield row(f"{name}: {what}", values, COMMAND)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -11,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.pictures import write_round
 from benchmarks.product import environment, up, wait_until
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from commands.replaying import Landing, LiveReplay
 from ledger import Ledger
 from settings import PROJECT_ROOT, Settings, process_environment
@@ -99,8 +97,8 @@ def run(work: Path) -> list[Row]:
     held = [float(len(times)) for times in rounds]
     name = "death of a processor to restart elsewhere, s"
     return [
-        Row(f"{name}: its first image", statistics.median(first), None, COMMAND, spread(first), MOST_SECONDS),
-        Row(f"{name}: its last image", statistics.median(last), None, COMMAND, spread(last), MOST_SECONDS),
+        row(f"{name}: its first image", first, COMMAND, ceiling=MOST_SECONDS),
+        row(f"{name}: its last image", last, COMMAND, ceiling=MOST_SECONDS),
         Row(f"{name}: its last image, worst of {ROUNDS}", max(last), None, COMMAND, ceiling=MOST_SECONDS),
-        Row("images that the dead processor held", statistics.median(held), None, COMMAND, spread(held)),
+        row("images that the dead processor held", held, COMMAND),
     ]

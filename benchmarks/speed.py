@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.product import resident_megabytes
-from benchmarks.table import Row
+from benchmarks.table import Row, row, spread
 from benchmarks.world import FULL_HD, VGA, Size, World, write_pictures
 
 COMMAND = "python -m benchmarks speed"
@@ -74,9 +73,9 @@ def run(work: Path, rounds: int) -> list[Row]:
                 pairs = ratios(at, folder, rounds)
             name = f"{size.name}, models of {base:g} + {item:g} n ms"
             rows += [
-                _row(f"{name}: images/s end to end", [rate for rate, _ in pairs]),
-                _row(f"{name}: images/s of the ceiling", [top for _, top in pairs]),
-                _row(f"{name}: end to end / ceiling", [rate / top for rate, top in pairs], floor),
+                row(f"{name}: images/s end to end", [rate for rate, _ in pairs], COMMAND),
+                row(f"{name}: images/s of the ceiling", [top for _, top in pairs], COMMAND),
+                row(f"{name}: end to end / ceiling", [rate / top for rate, top in pairs], COMMAND, floor=floor),
             ]
     return rows
 
@@ -116,9 +115,9 @@ def crowd(work: Path, rounds: int, early: int = 500, late: int = 5000, counted: 
                     then.append(at.seen(at.records(counted, equal_every=EQUAL_EVERY)).rate)
     both = list(zip(then, first, strict=True))
     return [
-        _row(f"images/s after {early} pictures of one camera", first, command=CROWD_COMMAND),
-        _row(f"images/s after {late} pictures of one camera", then, command=CROWD_COMMAND),
-        _row("after the many / after the few", [one / other for one, other in both], 0.9, CROWD_COMMAND),
+        row(f"images/s after {early} pictures of one camera", first, CROWD_COMMAND),
+        row(f"images/s after {late} pictures of one camera", then, CROWD_COMMAND),
+        row("after the many / after the few", [one / other for one, other in both], CROWD_COMMAND, floor=0.9),
     ]
 
 
@@ -139,8 +138,8 @@ def ways(work: Path, rounds: int) -> list[Row]:
     slow = [one / other for one, other in zip(redis, usual, strict=True)]
     late = [one / other for one, other in zip(fetch, usual, strict=True)]
     return [
-        _row(f"every Redis answer {BROKER_MS:g} ms later / as it is", slow, 0.9, WAYS_COMMAND),
-        _row(f"every image {FETCH_MS:g} ms later / as it is", late, 0.9, WAYS_COMMAND),
+        row(f"every Redis answer {BROKER_MS:g} ms later / as it is", slow, WAYS_COMMAND, floor=0.9),
+        row(f"every image {FETCH_MS:g} ms later / as it is", late, WAYS_COMMAND, floor=0.9),
     ]
 
 
@@ -161,17 +160,8 @@ def memory(work: Path) -> list[Row]:
             for images in MEMORY_SEEN:
                 at.drain(images - (seen[-1][0] if seen else 0) - LOOKED_AT)
                 seen.append((images, _resident_in_work(at)))
-    rows = [
-        Row(
-            f"resident memory of a processor with 64 images in flight, after {images:,} images, MB",
-            statistics.median(found),
-            None,
-            MEMORY_COMMAND,
-            spread(found),
-            190,
-        )
-        for images, found in seen
-    ]
+    name = "resident memory of a processor with 64 images in flight, after {:,} images, MB"
+    rows = [row(name.format(images), found, MEMORY_COMMAND, ceiling=190) for images, found in seen]
     for (before, first), (after, last), ceiling in zip(seen, seen[1:], (None, 1), strict=False):
         gained = (statistics.median(last) - statistics.median(first)) * 10_000 / (after - before)
         name = f"what it grows by in 10,000 images, from {before:,} to {after:,}, MB"
@@ -205,7 +195,3 @@ def quick(work: Path) -> list[Row]:
         with at.models(5, 1), at.storage(folder), at.processors(1):
             rate, top = at.drain(60).rate, at.ceiling(folder, 1.0)
     return [Row("images/s end to end", rate, None, COMMAND), Row("images/s of the ceiling", top, None, COMMAND)]
-
-
-def _row(name: str, values: Sequence[float], floor: float | None = None, command: str = COMMAND) -> Row:
-    return Row(name, statistics.median(values), floor, command, spread(values))

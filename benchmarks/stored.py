@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -27,16 +27,6 @@ BEGIN_NS, EVERY_NS = 1_765_000_000_000_000_000, 5_000_000_000
 _MADE = 1000
 
 
-class _Untimed:
-    """A watch that nobody reads."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
 def fill(at: World, name: str, count: int) -> None:
     """Land so many new images of a camera of that name, captured one after another."""
     for start in range(0, count, _MADE):
@@ -45,7 +35,7 @@ def fill(at: World, name: str, count: int) -> None:
             for number, one in enumerate(pictures(f"{name}{start}", min(_MADE, count - start), start))
         ]
         _tell(at, [one.record for one in some])
-        asyncio.run(land(at.settings.weaviate, _Untimed(), some))
+        asyncio.run(land(at.settings.weaviate, nullcontext(), some))
 
 
 def _captured(image: IndexedImage, camera: str, number: int) -> IndexedImage:

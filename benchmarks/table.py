@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,18 @@ class Row:
     def bound(self) -> str:
         """Its floor or ceiling in words; '' where it has none."""
         return _bound(self.floor, self.ceiling)
+
+
+def row(
+    name: str, values: Sequence[float], command: str, *, floor: float | None = None, ceiling: float | None = None
+) -> Row:
+    """The median of the rounds' values, with the smallest and largest of them."""
+    return Row(name, statistics.median(values), floor, command, spread(values), ceiling)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Smallest and largest."""
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _bound(floor: float | None, ceiling: float | None) -> str:

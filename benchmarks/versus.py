@@ -5,7 +5,6 @@ costs a processor beside a Celery task that does nothing.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,9 +13,8 @@ from pathlib import Path
 from benchmarks import plain_way
 from benchmarks.ledger import Worker
 from benchmarks.ledger import images as no_images
-from benchmarks.light import spread
 from benchmarks.speed import PROCESSORS, folder_of, world
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import FULL_HD, SLEEPERS, VGA, Run, Size, World, write_pictures
 from inference import ImagePreparer
 from records import ImageRecord
@@ -48,11 +46,11 @@ def run(work: Path, rounds: int) -> list[Row]:
             times = [one / other for one, other in zip(rates, theirs, strict=True)]
             name = f"{size.name}, models that take no time"
             rows += [
-                _row(f"{name}: images/s", rates),
-                _row(f"{name}: images/s of the plain way", theirs),
-                _row(f"{name}: times the plain way", times, FLOORS[size.name]),
+                row(f"{name}: images/s", rates, COMMAND),
+                row(f"{name}: images/s of the plain way", theirs, COMMAND),
+                row(f"{name}: times the plain way", times, COMMAND, floor=FLOORS[size.name]),
                 *(
-                    _row(f"{name}: CPU-ms an image, {part}", [_spent(one, part) for one in runs])
+                    row(f"{name}: CPU-ms an image, {part}", [_spent(one, part) for one in runs], COMMAND)
                     for part in ("processor", "triton", "weaviate", "valkey", "storage")
                 ),
             ]
@@ -60,13 +58,11 @@ def run(work: Path, rounds: int) -> list[Row]:
                 with at.storage(folder):
                     costs = [_beyond(at, nothing, one, number) for number, one in enumerate(runs)]
     rows.append(
-        Row(
+        row(
             "CPU of a processor an image, fetching and decoding left out / of a Celery task that does nothing",
-            statistics.median(costs),
-            None,
+            costs,
             COMMAND,
-            spread(costs),
-            MOST_TASKS,
+            ceiling=MOST_TASKS,
         )
     )
     return rows
@@ -154,7 +150,3 @@ def quick(work: Path) -> list[Row]:
     with world(work) as at:
         runs, rates = _turns(at, folder, 1, 40, 6, 6)
     return [Row("images/s", runs[0].rate, None, COMMAND), Row("images/s of the plain way", rates[0], None, COMMAND)]
-
-
-def _row(name: str, values: Sequence[float], floor: float | None = None) -> Row:
-    return Row(name, statistics.median(values), floor, COMMAND, spread(values))

@@ -7,15 +7,13 @@ of what it takes of all processes.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.light import spread
 from benchmarks.speed import folder_of, world
-from benchmarks.table import Row
+from benchmarks.table import Row, row
 from benchmarks.world import VGA, World, write_pictures
 
 COMMAND = "python -m benchmarks watched"
@@ -74,7 +72,7 @@ def _rows(rounds: Sequence[Sides]) -> list[Row]:
         ("either: CPU-ms an image of all servers", [one.servers for one in rounds], None),
         ("what metrics and logs leave of the throughput, by CPU", [one.left for one in rounds], FLOOR),
     )
-    return [Row(name, statistics.median(values), floor, COMMAND, spread(values)) for name, values, floor in named]
+    return [row(name, values, COMMAND, floor=floor) for name, values, floor in named]
 
 
 def quick(work: Path) -> list[Row]:

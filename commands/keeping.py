@@ -78,6 +78,7 @@ def backup(folder: Path, without_pictures: bool, dry_run: bool, as_json: bool) -
             **{name: manifest[name] for name in ("id", "began", "ended", "bytes", "ledger", "store", "pictures")},
             "files": len(manifest["files"]),
             "watches": manifest["watches"],
+            "left_at_server": manifest["left_at_server"],
             "seconds": round(time.monotonic() - began, 3),
         }
 
@@ -122,6 +123,10 @@ def _backup_text(told: dict[str, Any]) -> str:
         lines.append(f"not in it: the originals of {pictures['pictures']} own pictures; copy {pictures['folder']} too")
     if told["watches"]:
         lines.append(f"not in it: the secrets of {len(told['watches'])} watches, which stay in their files")
+    lines += [
+        f"a killed command may have left {left['id']} at the server's own place (backup-{left['backend']}): remove it"
+        for left in told["left_at_server"]
+    ]
     return "\n".join(map(plain, lines))
 
 

@@ -67,7 +67,12 @@ def standing(connection: Connection) -> Iterator[list[Any]]:
 def _unlooked(connection: Connection) -> Iterator[list[Any]]:
     """The list of what waits to be looked at, which may be long and goes on being worked off: of one moment."""
     frozen = f"{PREFIX}frozen:unlooked"
-    connection.commands([("COPY", PREFIX + _UNLOOKED, frozen, "REPLACE"), ("EXPIRE", frozen, 3600)], atomic=True)
+    commands = (
+        ("DEL", frozen),  # of a killed back-up: no list at all, which nothing replaces, is not copied over it
+        ("COPY", PREFIX + _UNLOOKED, frozen),
+        ("EXPIRE", frozen, 3600),
+    )
+    connection.commands(commands, atomic=True)
     start = 0
     while page := connection.command("LRANGE", frozen, start, start + _PAGE - 1):
         yield line(_UNLOOKED, "list", page)

@@ -38,7 +38,7 @@ from taking.backup_folder import (
     write_manifest,
 )
 from taking.backup_pictures import kept_size, write_pictures
-from taking.files import FilledFolder, cannot_write, move, whole_file
+from taking.files import FilledFolder, cannot_write, for_the_owner, move, whole_file
 
 if TYPE_CHECKING:
     from client import WeaviateStore
@@ -125,27 +125,29 @@ class Backup:
         return Estimate(counts.seen, on_their_way, objects, ledger_bytes, store_bytes, pictures, size, free, seconds)
 
     async def run(self) -> dict[str, Any]:
-        """Make it; the manifest. What a killed command left in the folder is removed first.
+        """Make it; the manifest. What a killed command left is removed first, in the folder and at the server. Where
+        the server's place is not on this host the manifest names what is left there, ``left_at_server``.
 
         Raises ``UsageError`` for a folder with a back-up or anything else in it, ``ConfigurationError`` where the
         server has no place for back-ups, ``WeavloaderError`` where files cannot be written or somebody else is at
         it, and what ledger and store raise.
         """
         self._refuse_whole()
-        with maintained(self._ledger), FilledFolder(self._out, PROGRESS) as folder:
+        with for_the_owner(), maintained(self._ledger), FilledFolder(self._out, PROGRESS) as folder:
             noted = folder.check(QUESTION)
             backend = await self._backend()
+            left: list[dict[str, str]] = []
             if noted is None:
                 with cannot_write(self._out):
-                    self._out.chmod(0o700)  # it holds what the images show
+                    self._out.chmod(0o700)  # it holds what the images show, and where watches post
             else:
-                await self._remove_leftover(noted)
+                left = await self._remove_leftover(noted)
             began = _now()
             name = f"weavloader-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-            folder.note(QUESTION, id=name, backend=backend, began=began)
-            return await self._fill(name, backend, began)
+            folder.note(QUESTION, id=name, backend=backend, began=began, left=left)
+            return await self._fill(name, backend, began, left)
 
-    async def _fill(self, id: str, backend: str, began: str) -> dict[str, Any]:
+    async def _fill(self, id: str, backend: str, began: str, left: list[dict[str, str]]) -> dict[str, Any]:
         with whole_file(self._out / SETTINGS) as file:
             file.write(settings_text(*self._loaded).encode())
         lines = await asyncio.to_thread(write_lines, self._out / LEDGER, self._ledger.copies.lines(self._report))
@@ -168,6 +170,7 @@ class Backup:
                 "created_by": f"weavloader {version()}",
                 "ledger": lines,
                 "store": store,
+                "left_at_server": left,
                 "pictures": pictures,
                 "watches": [
                     {"watch": state.watch.name, "secret_file": state.watch.secret_file}
@@ -245,23 +248,36 @@ class Backup:
         files = _files(here)
         for done, path in enumerate(files):
             self._report("taking the store's files", done, len(files))
-            move(path, self._out / STORE / path.relative_to(here))
+            target = self._out / STORE / path.relative_to(here)
+            move(path, target)
+            with suppress(PermissionError):  # another user's server: the folder keeps others out
+                target.chmod(0o600)
         shutil.rmtree(here, ignore_errors=True)
 
-    async def _remove_leftover(self, noted: dict[str, Any]) -> None:
-        """Remove what a killed command left, here and at the server."""
+    async def _remove_leftover(self, noted: dict[str, Any]) -> list[dict[str, str]]:
+        """Remove what a killed command left, here and at the server; the id and the backend of what may be left there,
+        by it and by those before it.
+        """
         name, backend = str(noted.get("id")), str(noted.get("backend"))
-        if ID.fullmatch(name) and backend in await self._store.backends():
-            await self._give_up(name, backend)
-            here = await server_folder(self._store, backend, name)
-            if here is not None:
-                shutil.rmtree(here, ignore_errors=True)
+        left = list(noted.get("left", ()))
+        if ID.fullmatch(name) and not await self._removed_at_the_server(name, backend):
+            left.append({"id": name, "backend": backend})
         with cannot_write(self._out):
             for name in (LEDGER, SETTINGS, PICTURES_LIST):
                 (self._out / name).unlink(missing_ok=True)
             for folder in (STORE, PICTURES):
                 if (self._out / folder).exists():
                     shutil.rmtree(self._out / folder)
+        return left
+
+    async def _removed_at_the_server(self, id: str, backend: str) -> bool:
+        """Have the server end a back-up, and remove its files, which a server never does: False where its place is not
+        on this host.
+        """
+        path = (await self._store.backends()).get(backend)
+        if path is not None:
+            await self._give_up(id, backend)
+        return bool(path) and await asyncio.to_thread(_removed, Path(str(path)), id)
 
     async def _give_up(self, id: str, backend: str) -> None:
         """Have the server end a back-up whose command was killed."""
@@ -288,6 +304,14 @@ async def server_folder(store: WeaviateStore, backend: str, id: str) -> Path | N
     path = (await store.backends()).get(backend) or ""
     folder = Path(path) / id
     return folder if path and folder.is_dir() else None
+
+
+def _removed(backups: Path, id: str) -> bool:
+    """Remove a back-up's folder. False: where the server keeps them is not on this host."""
+    if not backups.is_dir():
+        return False
+    shutil.rmtree(backups / id, ignore_errors=True)
+    return True
 
 
 def _files(folder: Path) -> list[Path]:

@@ -34,6 +34,16 @@ def cannot_write(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def for_the_owner() -> Iterator[None]:
+    """What this process makes in the block, folders and files, is its owner's alone. Of the whole process."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write. It takes its name at the end of the block, when it is on the disk; where the block fails or the
     process dies there is what was there before. What is no plain file (a pipe, a terminal) is written into as it is.

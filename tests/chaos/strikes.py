@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from errors import EXIT_FAILED, EXIT_UNREACHABLE
 from ledger.connection import PREFIX
 from tests.chaos.world import Failed, RoleProcess, World
 
@@ -17,8 +18,10 @@ _MAIN = (
     "import sys, main, client, ledger, job_system, searching, sources; print('begins', file=sys.stderr, flush=True);"
     " sys.exit(main.main())"
 )
-#: Exit codes for which the same command is given again: somebody has its lock still.
-_AGAIN = (1, 3)
+#: What a command says that ends with exit code 1 since a killed one has its lock still: it is given again.
+_LOCKED = "wait for its end"
+#: What it says in a crash, which nothing forgives.
+_CRASHED = ("error: unexpected ", "Traceback (most recent call last)")
 
 
 class Strikes:
@@ -30,16 +33,22 @@ class Strikes:
         self._struck = Counter[str]()
 
     def give(self, *words: str, span: float, locks: tuple[str, ...] = ()) -> None:
-        """Give a command until it has been killed so often, each time within ``span`` seconds of its work, or has ended
-        before that; then until its end. What it holds ``locks`` for would wait until these run out: they do at once.
+        """Give a command until it has been killed so often, each time within ``span`` seconds of its work and later
+        than the time before, or has ended before that; then until its end. What it holds ``locks`` for would wait until
+        these run out: they do at once. Of several kills one at least must strike.
         """
-        for _ in range(self.kills):
+        struck = 0
+        for moment in sorted(self.random.uniform(0, span) for _ in range(self.kills)):
             process = self.begin(*words)
-            if self._within(process, span):
+            if not self._ends_within(process, moment):
+                process.kill()
+                struck += 1
+                self._note(words[0])
+                self._run_out(locks)
+            elif self._ended(process, words):
                 break
-            process.kill()
-            self._note(words[0])
-            self._run_out(locks)
+        if self.kills > 1 and not struck:
+            raise Failed(f"{' '.join(words)} ended before any of {self.kills} kills")
         self.end(*words)
 
     def begin(self, *words: str) -> RoleProcess:
@@ -54,10 +63,10 @@ class Strikes:
         while True:
             process = self.begin(*words)
             self.world.wait(lambda: not process.running, seconds, f"the end of {words[0]}")  # noqa: B023 - waits here
-            if not process.process.returncode:
+            if self._ended(process, words):
                 return process.output().partition("begins\n")[2]
-            if process.process.returncode not in _AGAIN or time.monotonic() > deadline:
-                raise Failed(f"{' '.join(words)} ended with {process.process.returncode}: {process.output()}")
+            if time.monotonic() > deadline:
+                raise Failed(f"{' '.join(words)} waits after {seconds:g} s still: {process.output()}")
 
     def told(self, *words: str) -> Any:
         """What a command says with ``--json``, progress apart."""
@@ -68,7 +77,8 @@ class Strikes:
         """Kill a role's process within ``span`` seconds, and start another one, so often."""
         for _ in range(self.kills if times is None else times):
             (process, *_) = self.world.running(name)
-            assert not self._within(process, span), f"the {name} ended by itself: {process.output()}"
+            moment = self.random.uniform(0, span)
+            assert not self._ends_within(process, moment), f"the {name} ended by itself: {process.output()}"
             process.kill()
             self._note(name)
             self._run_out(locks)
@@ -78,9 +88,23 @@ class Strikes:
         for name in locks:
             self.world.valkey.client.delete(f"{PREFIX}lock:{name}")
 
-    def _within(self, process: RoleProcess, span: float) -> bool:
-        """Let it work for a time of chance; whether it ended before."""
-        deadline = time.monotonic() + self.random.uniform(0, span)
+    @staticmethod
+    def _ended(process: RoleProcess, words: tuple[str, ...]) -> bool:
+        """Whether it came to a good end; False where it is to be given again: a killed one has its lock still, or a
+        part did not answer in time on a busy machine. Raises ``Failed`` for all else.
+        """
+        code, said = process.process.returncode, process.output()
+        crashed = any(crash in said for crash in _CRASHED)
+        if not crashed and not code:
+            return True
+        if crashed or not (code == EXIT_UNREACHABLE or (code == EXIT_FAILED and _LOCKED in said)):
+            raise Failed(f"{' '.join(words)} ended with {code}: {said}")
+        return False
+
+    @staticmethod
+    def _ends_within(process: RoleProcess, seconds: float) -> bool:
+        """Let it work for so long; whether it ended before."""
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.running:
             time.sleep(0.005)
         return not process.running

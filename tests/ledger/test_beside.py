@@ -180,6 +180,15 @@ def test_more_than_a_page_waits_to_be_looked_at(ledger: Ledger, other: Ledger) -
     assert [one.entry for one in other.watches.landed(2000)] == [one.entry for one in ledger.watches.landed(2000)]
 
 
+def test_what_a_killed_back_up_had_set_aside_is_in_no_later_one(ledger: Ledger, other: Ledger) -> None:
+    ledger.watches.add(watch_of())
+    landed(ledger, *make_records(2))
+    assert any(line[1] == "watch:landed" for line in ledger.copies.lines(quiet))  # and goes no further
+    assert ledger.watches.matched(ledger.watches.landed(9), []) == []
+    put(other, copied(ledger))
+    assert other.watches.landed(9) == []
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_no_match_is_missing_from_a_copy_taken_while_they_are_decided_and_posted(
     ledger: Ledger, other: Ledger, seed: int

@@ -22,7 +22,8 @@ from ledger import Lease, Ledger
 from records import ImageRecord
 from settings import PROJECT_ROOT, Jobs, Loaded, Paths, Sage, Settings, Weaviate
 from stack.weaviate import Installed
-from taking.backup import Backup
+from taking.backup import PROGRESS, QUESTION, Backup
+from taking.files import write_json
 from taking.restore import Restore, Restored
 from tests.containers.files import S3_FILE, services
 from tests.fixtures.redis import Valkey
@@ -101,7 +102,15 @@ async def test_a_back_up_says_what_it_holds_and_keeps_no_credentials(system: Sys
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"a secret word" not in everything
     assert system.loaded.settings.weaviate.api_key.encode() not in everything
-    assert out.stat().st_mode & 0o077 == 0
+
+
+async def test_a_back_up_is_for_its_owners_eyes_wherever_it_is_taken(system: System, tmp_path: Path) -> None:
+    """Each file and folder by itself: whoever packs them takes their modes along."""
+    await system.land(1)
+    out = tmp_path / "out"
+    await system.backup(out).run()
+    modes = {(path.is_dir(), oct(path.stat().st_mode & 0o777)) for path in (out, *out.rglob("*"))}
+    assert modes == {(True, "0o700"), (False, "0o600")}
 
 
 async def test_both_lost_and_put_back_are_as_they_were(system: System, tmp_path: Path) -> None:
@@ -328,8 +337,22 @@ async def test_a_killed_back_up_is_none_and_the_same_command_makes_it_anew(
             await system.restore(out)
     assert process(system, 0, "backup", str(out)).returncode == 0
     assert left_at_the_server(await system.store.backends()) == []
+    assert json.loads((out / "manifest.json").read_text())["left_at_server"] == []
     done = await system.restore(out)
     assert (done.objects, done.counts.landed, done.counts.difference) == (2, 2, 0)
+
+
+async def test_what_killed_back_ups_left_at_a_server_elsewhere_is_named(system: System, tmp_path: Path) -> None:
+    """In a bucket, say: nothing of ours can remove it. It was noted before a second command was killed."""
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second = ({"id": f"weavloader-20260301-00000{n}-abcdef", "backend": "s3"} for n in (1, 2))
+    write_json(out / PROGRESS, {"query": QUESTION, **second, "left": [first]})
+    done = process(system, 0, "backup", str(out))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "manifest.json").read_text())["left_at_server"] == [first, second]
+    for left in (first, second):
+        assert f"a killed command may have left {left['id']} at the server's own place (backup-s3)" in done.stdout
 
 
 async def test_a_killed_restore_goes_on_without_being_told_to_replace(

@@ -16,6 +16,7 @@ from records import OWN, ImageRecord
 from settings import Loaded, Paths
 from sources.own import OwnFiles, own_id, own_url
 from sources.webhooks import new_secret
+from taking.backup_folder import PICTURES_LIST, read_lines
 from taking.restore import Restore, Restored
 from tests.ledger.test_watches import watch_of
 from tests.store.images import image
@@ -137,14 +138,16 @@ async def test_on_another_disk_originals_are_copied(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = add(system, 1)
+    kept = files_of(system).path(digest_of(record))
+    kept.chmod(0o644)  # by somebody's hand
 
     def refused(*_: Any) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refused)
     await system.backup(tmp_path / "out").run()
-    digest = digest_of(record)
-    assert (tmp_path / "out" / "pictures" / digest[:2] / digest).read_bytes() == b"picture 1"
+    copy = tmp_path / "out" / "pictures" / kept.parent.name / kept.name
+    assert (copy.read_bytes(), copy.stat().st_mode & 0o077) == (b"picture 1", 0)
 
 
 async def test_what_was_forgotten_since_does_not_come_back(system: System, tmp_path: Path) -> None:
@@ -165,17 +168,17 @@ async def test_what_was_forgotten_since_does_not_come_back(system: System, tmp_p
 
 
 async def test_an_original_that_goes_while_it_is_copied_is_left_out(system: System, tmp_path: Path) -> None:
-    add(system, 1)
-    last = add(system, 2)
+    out = tmp_path / "out"
+    stays, goes = sorted(digest_of(add(system, number)) for number in (1, 2))
 
     def report(step: str, done: int, total: int | None) -> None:
         if step == "keeping own pictures" and done == 1:
-            for record in (*files_of(system).records(),)[1:]:
-                files_of(system).remove(digest_of(record))
+            files_of(system).remove(goes)
 
-    manifest = await system.backup(tmp_path / "out", report=report).run()
+    manifest = await system.backup(out, report=report).run()
     assert manifest["pictures"]["pictures"] == 1
-    assert last.id
+    assert [digest for _, digest, *_ in read_lines(out / PICTURES_LIST)] == [stays]
+    assert [path.name for path in (out / "pictures").rglob("*") if path.is_file()] == [stays]
 
 
 async def test_what_was_added_since_is_queued_when_the_ledger_is_put_back(system: System, tmp_path: Path) -> None:

@@ -210,6 +210,8 @@ def watch(world: World, strikes: Strikes, numbers: Sequence[int]) -> None:
     images = world.upload(numbers, vsn=node)
     cosines = {image: float(np.dot(kept.made.value, vector_of(world.attempted[image]))) for image in images}
     wanted = {image for image, cosine in cosines.items() if cosine >= THRESHOLD + MARGIN}
+    others = {image for image, cosine in cosines.items() if cosine < THRESHOLD - MARGIN}
+    expect(bool(wanted and others), f"{len(wanted)} images match and {len(others)} do not: there must be both")
     for _ in range(strikes.kills):
         posted = len(hook.seen)
         world.wait(lambda: len(hook.seen) > posted or told(hook) >= wanted, 60, "a post")  # noqa: B023 - waits here

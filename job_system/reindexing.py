@@ -97,7 +97,7 @@ class Reindexer:
         Raises ``NotSwitched`` where it does not hold what the old one does, ``WeavloaderError`` where it was cancelled
         meanwhile or others do not come to rest, and ``PartUnavailable``: the same command goes on then.
         """
-        if (await self._store.current()).collection == self.one.collection:  # killed right after the switch
+        if await self._is_in_use():  # killed right after the switch
             return await self._settle()
         await self._store.tell_apart(self._old)
         await self._store.make(self._new)
@@ -106,7 +106,6 @@ class Reindexer:
         counts: tuple[int, int] | None = (0, 0)
         for _ in range(SWITCH_ATTEMPTS):
             await self._compare()
-            await self._catch_up_until_few()
             counts = await self._switched_at_rest()
             if counts is None:
                 return await self._settle()
@@ -148,7 +147,12 @@ class Reindexer:
             await self._making.patiently(lambda: self._catch_up(ALONE))
 
     async def _mirror(self, ids: Sequence[str], width: int | None = None) -> None:
-        """Have the new version hold what the old one does of these ids."""
+        """Have the new version hold what the old one does of these ids.
+
+        Raises ``WeavloaderError`` where it is in use: it has what the old one never had then.
+        """
+        if await self._is_in_use():
+            raise WeavloaderError(f"{self.one.collection} is in use already: the same command ends what is left to do")
         found = await self._store.whole_objects(self._old, ids)
         await self._copy(list(found.values()), width or self._making.width())
         gone = [image for image in ids if image not in found]
@@ -238,7 +242,10 @@ class Reindexer:
         """``_switch``, tried again while somebody else's work does not end."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
+            if await self._is_in_use():  # all was done but the answer was lost, or a lock could not be given back
+                return None
             self._whole()
+            await self._catch_up_until_few()
             try:
                 return await self._switch()
             except (NotSwitched, Cancelled, ConfigurationError):
@@ -248,7 +255,10 @@ class Reindexer:
                     raise
                 self._say(f"waiting to switch: {error}")
             await asyncio.sleep(BUSY_AGAIN_SECONDS)
-            await self._catch_up_until_few()
+
+    async def _is_in_use(self) -> bool:
+        """Whether the new version is in use, by the server itself."""
+        return await self._making.patiently(partial(self._store.is_in_use, self._new))
 
     def _whole(self) -> None:
         if self.one.missing:
@@ -268,7 +278,8 @@ class Reindexer:
             if counts[0] != counts[1]:
                 return counts
             self._keep(state=COMPARING)  # unless it was cancelled
-            await self._store.put_in_use(self.one.collection)
+            # asked until there is an answer: one that is late must not come after others have gone on
+            await self._making.patiently(partial(self._store.put_in_use, self.one.collection))
             await asyncio.sleep(self._seconds + MARGIN_SECONDS)
         return None
 

@@ -79,6 +79,12 @@ class Versioning(ABC):
             return ()
         return [one for one in await self.versions() if one.collection != current.collection]
 
+    async def is_in_use(self, version: Version) -> bool:
+        """Whether it is the one in use, now: the server itself is asked."""
+        name = self._section.collection
+        target = await self._ask("version", lambda client: versions.pointed_at(client, name))
+        return version.collection == (target or versions.collection_of(name, 1))
+
     def version_of(self, number: int, embedder: str, embedder_version: str) -> Version:
         """A version as it will be made."""
         name = versions.collection_of(self._section.collection, number)
@@ -113,8 +119,12 @@ class Versioning(ABC):
     async def put_in_use(self, collection: str) -> None:
         """Have this collection be the one in use, for all who look from now on."""
         name = self._section.collection
-        await self._ask("open", lambda client: versions.put_in_use(client, name, versions.collection_of(collection, 1)))
-        self._let_go()
+        try:
+            await self._ask(
+                "open", lambda client: versions.put_in_use(client, name, versions.collection_of(collection, 1))
+            )
+        finally:
+            self._let_go()  # the answer alone may be lost
 
     async def tell_apart(self, version: Version) -> None:
         """Keep whose vectors the version in use holds, and let there be others beside it."""

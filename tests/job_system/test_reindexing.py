@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts, Versions
 from job_system.reindex_ends import alone, begin, cancel, old_versions
 from job_system.reindexing import NotSwitched, Reindexer
+from job_system.stillness import stilled
 from job_system.vectors_anew import Making
 from ledger import Lease, Ledger
 from ledger.reindexing import Reindex
@@ -323,6 +324,45 @@ async def test_killed_right_after_the_switch_what_landed_in_the_old_version_all_
     assert system.ledger.land(lease)
     assert (await system.reindex()).state == "switched"
     await system.whole(*images)
+
+
+@pytest.mark.parametrize("lost", ["the store's answer", "a lock's release"])
+async def test_what_lands_after_a_switch_that_seems_to_have_failed_stays(
+    system: System, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    images = [picture(number) for number in range(4)]
+    await system.land(*images[:3])
+    reindexer = system.reindexer(await system.begun())
+    put_in_use, sleep, failed = system.store.put_in_use, asyncio.sleep, []
+
+    async def unanswered(collection: str) -> None:
+        await put_in_use(collection)
+        if lost == "the store's answer" and len(failed) < 1 + len(vectors_anew.AGAIN_SECONDS):
+            failed.append(lost)
+            raise PartUnavailable("weaviate", "away")
+
+    async def others_go_on(seconds: float) -> None:
+        """One lands in the new version as soon as others may go on, and one that is there is made again."""
+        if seconds == reindexing.BUSY_AGAIN_SECONDS:
+            await system.land(replace(images[3], vector=image(1).vector.repeat(2), embedder=PLAIN))
+        await sleep(seconds)
+
+    @contextmanager
+    def unreleased(*arguments: Any) -> Iterator[None]:
+        with stilled(*arguments):
+            yield
+        if lost == "a lock's release" and not failed:
+            failed.append(lost)
+            raise PartUnavailable("redis", "away")
+
+    monkeypatch.setattr(system.store, "put_in_use", unanswered)
+    monkeypatch.setattr(reindexing, "stilled", unreleased)
+    monkeypatch.setattr(asyncio, "sleep", others_go_on)
+    assert (await reindexer.run()).state == "switched"
+    assert failed
+    await system.whole(*images)
+    with pytest.raises(WeavloaderError, match="in use already"):
+        await reindexer._mirror([images[3].record.id])
 
 
 async def test_one_without_a_picture_has_its_captions_vector_and_one_without_both_stops_the_switch(

@@ -57,7 +57,7 @@ async def begin(
     for left in await store.versions():
         if left.number > current.number:  # of a command whose ledger was lost, or that was killed while it cancelled
             await store.drop_version(left)
-    new = store.version_of(current.number + 1, target.name, target.version)
+    new = await store.new_version(current.number, target.name, target.version)
     one = Reindex(
         number=new.number,
         collection=new.collection,

@@ -85,6 +85,12 @@ class Versioning(ABC):
         target = await self._ask("version", lambda client: versions.pointed_at(client, name))
         return version.collection == (target or versions.collection_of(name, 1))
 
+    async def new_version(self, after: int, embedder: str, embedder_version: str) -> Version:
+        """The next version after that number, as it will be made."""
+        name = self._section.collection
+        number = await self._ask("meta", lambda client: versions.free_number(client, name, after))
+        return self.version_of(number, embedder, embedder_version)
+
     def version_of(self, number: int, embedder: str, embedder_version: str) -> Version:
         """A version as it will be made."""
         name = versions.collection_of(self._section.collection, number)
@@ -140,7 +146,8 @@ class Versioning(ABC):
     async def drop_version(self, version: Version) -> None:
         """Remove a version with all that it holds; the one in use stays."""
         self._let_go()
-        if version.collection != (await self.current()).collection:
+        there = {one.collection for one in await self.versions()}
+        if version.collection in there - {(await self.current()).collection}:
             await self._ask("drop", lambda client: drop_one(client, version.collection, self.address))
 
     # --- what they hold ----------------------------------------------------------------------------------------------

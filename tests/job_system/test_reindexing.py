@@ -504,6 +504,28 @@ async def test_an_empty_first_version_does_not_hide_the_others(system: System) -
     await system.whole(picture(0))
 
 
+async def test_a_collection_of_somebodys_own_with_a_versions_name_is_none(system: System) -> None:
+    """Neither forgetting, cancelling, dropping nor the next reindex touches it."""
+    await system.land(picture(0), picture(1))
+    name = (await system.store.current()).collection
+    own = WeaviateStore(system.settings.weaviate.model_copy(update={"collection": f"{name}_v2"}))
+    try:
+        await own.land(picture(0))
+        assert [one.collection for one in await system.store.versions()] == [name]
+        await system.begun()
+        await cancel(system.ledger, system.store)
+        await system.reindex()
+        assert (await system.store.current()).collection == f"{name}_v3"
+        await system.forget(picture(0))
+        assert [one.collection for one in await system.store.versions()] == [name, f"{name}_v3"]
+        await system.whole(picture(1))
+        await system.store.drop()
+        assert await own.count() == 1
+    finally:
+        await own.drop()
+        await own.close()
+
+
 def test_a_reindex_is_kept_as_it_is(ledger: Ledger) -> None:
     one = Reindex(2, "X_v2", "X", 1, "light", "1", "plain", "1", 5, time.time(), missing={"a": "why"})
     assert ledger.reindexing.under_way() is None

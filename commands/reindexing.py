@@ -128,11 +128,13 @@ async def run(
 ) -> Expected | Reindex:
     """Begin a reindex, or go on with the one under way, to its end."""
     from client import OLDEST_VERSION_SECONDS
-    from job_system.reindex_ends import alone, begin
+    from job_system.reindex_ends import alone, begin, check_collection
     from job_system.reindexing import Reindexer
 
     with alone(ledger):
         one = ledger.reindexing.under_way()
+        if one is not None:
+            check_collection(one, store)
         name = embedder or (one.embedder if one is not None else loaded.triton.embedder)
         target = await target_of(loaded, name, asked=bool(embedder))
         if one is not None:

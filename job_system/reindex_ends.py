@@ -35,6 +35,15 @@ def alone(ledger: Ledger) -> Iterator[None]:
         yield
 
 
+def check_collection(one: Reindex, store: WeaviateStore) -> None:
+    """Raises ``UsageError`` where a reindex is not of the collection that the settings name."""
+    if store.version_of(one.number, one.embedder, one.embedder_version).collection != one.collection:
+        raise UsageError(
+            f"the reindex under way fills {one.collection}, of another collection than the settings name: set"
+            f" WEAVLOADER_COLLECTION={one.name} and give the same command again"
+        )
+
+
 async def begin(
     ledger: Ledger,
     store: WeaviateStore,
@@ -102,11 +111,13 @@ async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, i
 async def cancel(ledger: Ledger, store: WeaviateStore) -> Reindex:
     """Give up the reindex that is under way: what it filled is dropped, and the version in use stays.
 
-    Raises ``NotFound`` where none is, and ``UsageError`` where it had just switched, or its command does not end.
+    Raises ``NotFound`` where none is, and ``UsageError`` where it is another collection's, had just switched, or its
+    command does not end.
     """
     one = ledger.reindexing.under_way()
     if one is None:
         raise NotFound("no reindex is under way: there is nothing to cancel")
+    check_collection(one, store)
     if (await store.current()).collection == one.collection:
         raise UsageError(
             f"{one.collection} is in use already: `python main.py reindex` ends what is left to do, and then"

@@ -15,6 +15,8 @@ import pytest
 import pytest_asyncio
 
 from client import VERSION_SECONDS, WeaviateStore
+from commands.adding import Voice
+from commands.reindexing import run
 from errors import ConfigurationError, NotFound, PartUnavailable, UsageError, WeavloaderError
 from inference import TritonConnection, open_embedder
 from job_system import reindexing, vectors_anew
@@ -333,7 +335,8 @@ async def test_what_lands_after_a_switch_that_seems_to_have_failed_stays(
     images = [picture(number) for number in range(4)]
     await system.land(*images[:3])
     reindexer = system.reindexer(await system.begun())
-    put_in_use, sleep, failed = system.store.put_in_use, asyncio.sleep, []
+    put_in_use, sleep = system.store.put_in_use, asyncio.sleep
+    failed: list[str] = []
 
     async def unanswered(collection: str) -> None:
         await put_in_use(collection)
@@ -424,6 +427,22 @@ async def test_cancelled_nothing_of_it_is_left(system: System) -> None:
     assert set((await system.lengths()).values()) == {8}
     with pytest.raises(NotFound):
         await cancel(system.ledger, system.store)
+
+
+async def test_another_collections_reindex_is_neither_gone_on_with_nor_cancelled(system: System) -> None:
+    await system.land(picture(0))
+    one = await system.begun()
+    name = (await system.store.current()).collection
+    other = WeaviateStore(system.settings.weaviate.model_copy(update={"collection": f"{name}Other"}))
+    try:
+        with pytest.raises(UsageError, match=f"set WEAVLOADER_COLLECTION={name} and"):
+            await cancel(system.ledger, other)
+        with pytest.raises(UsageError, match=f"set WEAVLOADER_COLLECTION={name} and"):
+            await run(system.settings, system.ledger, other, "", False, False, Voice(True))
+    finally:
+        await other.close()
+    assert system.ledger.reindexing.under_way() == one
+    assert (await cancel(system.ledger, system.store)).state == "cancelled"
 
 
 async def test_what_a_lost_ledger_left_is_dropped_by_the_next_one(system: System) -> None:

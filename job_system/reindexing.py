@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from errors import ConfigurationError, WeavloaderError
 from job_system.forgetting import finish
@@ -52,6 +52,7 @@ MARGIN_SECONDS = 0.5
 #: Is told the step, how many are done, of how many.
 Report = Callable[[str, int, int | None], None]
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 class NotSwitched(WeavloaderError):
@@ -240,21 +241,36 @@ class Reindexer:
 
     async def _switched_at_rest(self) -> tuple[int, int] | None:
         """``_switch``, tried again while somebody else's work does not end."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
+
+        async def switched() -> tuple[int, int] | None:
             if await self._is_in_use():  # all was done but the answer was lost, or a lock could not be given back
                 return None
             self._whole()
             await self._catch_up_until_few()
+            return await self._switch()
+
+        return await self._until_at_rest(switched, "switch")
+
+    async def _until_at_rest(self, what: Callable[[], Awaitable[T]], named: str) -> T:
+        """Do it, and again while somebody else's work does not end."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
             try:
-                return await self._switch()
+                return await what()
             except (NotSwitched, Cancelled, ConfigurationError):
                 raise
             except WeavloaderError as error:
                 if time.monotonic() > deadline:
                     raise
-                self._say(f"waiting to switch: {error}")
+                self._say(f"waiting to {named}: {error}")
             await asyncio.sleep(BUSY_AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _at_rest(self) -> AsyncGenerator[None]:
+        """Nobody takes an image meanwhile, and no image is in work."""
+        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, REST_SECONDS):
+            await self._nobody_holds_a_lease()
+            yield
 
     async def _is_in_use(self) -> bool:
         """Whether the new version is in use, by the server itself."""
@@ -268,8 +284,7 @@ class Reindexer:
         """Put the new version in use where it holds as many objects as the old one while nothing lands; else how many
         each holds. Others stand still until all know of it.
         """
-        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, REST_SECONDS):
-            await self._nobody_holds_a_lease()
+        async with self._at_rest():
             while await self._catch_up(ALONE):
                 pass
             await finish(self._ledger.forgetting, self._store)
@@ -280,7 +295,7 @@ class Reindexer:
             self._keep(state=COMPARING)  # unless it was cancelled
             # asked until there is an answer: one that is late must not come after others have gone on
             await self._making.patiently(partial(self._store.put_in_use, self.one.collection))
-            await asyncio.sleep(self._seconds + MARGIN_SECONDS)
+            await asyncio.sleep(self._seconds + MARGIN_SECONDS)  # none is made again in the old version meanwhile
         return None
 
     async def _nobody_holds_a_lease(self) -> None:
@@ -302,15 +317,24 @@ class Reindexer:
             yield
 
     async def _settle(self) -> Reindex:
-        """After the switch: what may have landed in the old version all the same is copied, and it is over."""
-        while entries := self._ledger.reindexing.changed(PAGE):
-            ids = [image for image, _ in entries]
-            there = set(await self._store.whole_objects(self._new, ids))
-            found = await self._store.whole_objects(self._old, [image for image in ids if image not in there])
-            await self._copy(list(found.values()), self._making.width())
-            self._ledger.reindexing.copied(entries)
-        self.one = self.one.over(SWITCHED)
-        self._ledger.reindexing.end(self.one)
+        """After the switch: what landed in the old version all the same is copied, and it is over.
+
+        Others may have begun with the old version: where the command died while all stood still, or its locks ran out.
+        None does so any more after a while, and what is in work then comes to its end first.
+        """
+        await asyncio.sleep(self._seconds + MARGIN_SECONDS)
+        return await self._until_at_rest(self._end, "end")
+
+    async def _end(self) -> Reindex:
+        async with self._at_rest():
+            while entries := self._ledger.reindexing.changed(PAGE):
+                ids = [image for image, _ in entries]
+                there = set(await self._store.whole_objects(self._new, ids))
+                found = await self._store.whole_objects(self._old, [image for image in ids if image not in there])
+                await self._copy(list(found.values()), self._making.width())
+                self._ledger.reindexing.copied(entries)
+            self.one = self.one.over(SWITCHED)
+            self._ledger.reindexing.end(self.one)
         return self.one
 
     def _not_switched(self, why: str) -> NotSwitched:

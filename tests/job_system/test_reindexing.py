@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
@@ -325,6 +326,36 @@ async def test_killed_right_after_the_switch_what_landed_in_the_old_version_all_
         await system.store.land(images[3])
     assert system.ledger.land(lease)
     assert (await system.reindex()).state == "switched"
+    await system.whole(*images)
+
+
+async def test_it_does_not_end_while_one_is_in_work_that_began_with_the_old_version(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was ended while all stood still, and others went on before they knew of the switch."""
+    images = [picture(number) for number in range(3)]
+    await system.land(*images[:2])
+    old = replace(await system.store.current(), told_apart=True)
+    reindexer = system.reindexer(await system.begun())
+    with monkeypatch.context() as patched:
+        patched.setattr(reindexer, "_settle", AsyncMock(side_effect=Cut))
+        with pytest.raises(Cut):
+            await reindexer.run()
+    lease = system.ledger.lease(images[2].record)
+    assert isinstance(lease, Lease)
+    waits = asyncio.Event()
+
+    async def landed_late() -> None:
+        await waits.wait()
+        with system.store.held(old):
+            await system.store.land(images[2])
+        assert system.ledger.land(lease)
+
+    late = asyncio.create_task(landed_late())
+    monkeypatch.setattr(reindexing, "REST_SECONDS", 0.0)
+    reindexer = Reindexer(system.ledger, system.store, system.making, reindexer.one, 0.0, say=lambda _: waits.set())
+    assert (await reindexer.run()).state == "switched"
+    await late
     await system.whole(*images)
 
 

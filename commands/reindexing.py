@@ -148,8 +148,9 @@ async def run(
                 one = await begin(ledger, store, target.model, target.served, thumbnails=thumbnails)
             else:
                 voice(f"going on with the reindex into {one.collection}, {one.gone_by} of {one.total} objects done")
+            seconds = OLDEST_VERSION_SECONDS, loaded.jobs.timeout
             with Steps() as steps:
-                return await Reindexer(ledger, store, made, one, OLDEST_VERSION_SECONDS, report=steps, say=voice).run()
+                return await Reindexer(ledger, store, made, one, *seconds, report=steps, say=voice).run()
 
 
 async def standing(ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:

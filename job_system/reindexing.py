@@ -42,7 +42,8 @@ MOST_MISSING = 1000
 FEW, CATCH_UP_SECONDS = 64, 300.0
 #: Times that the versions are compared and counted before it is given up.
 SWITCH_ATTEMPTS = 5
-#: Seconds for which images in work are waited for, those between two attempts, and those after which it is given up.
+#: Seconds for which images in work are waited for beyond those of an attempt, those between two attempts at the switch,
+#: and those after which it is given up.
 REST_SECONDS, BUSY_AGAIN_SECONDS, BUSY_SECONDS = 60.0, 5.0, 1800.0
 #: Roles that take leases away which ran out.
 SWEEPERS = ("processor", "cleaner")
@@ -70,7 +71,8 @@ class Cancelled(WeavloaderError):
 class Reindexer:
     """Brings one reindex to its end, from wherever it is. Belongs to the event loop that store and ports belong to.
 
-    ``seconds`` is for how long others go on with the version that was in use.
+    ``seconds`` is for how long others go on with the version that was in use, and ``attempt`` how long one attempt at
+    an image may take: all stand still until the longest one has ended.
     """
 
     def __init__(
@@ -80,12 +82,13 @@ class Reindexer:
         making: Making,
         one: Reindex,
         seconds: float,
+        attempt: float,
         *,
         report: Report = lambda step, done, total: None,
         say: Say = lambda line: None,
     ) -> None:
         self._ledger, self._store, self._making = ledger, store, making
-        self._seconds, self._report, self._say = seconds, report, say
+        self._seconds, self._rest, self._report, self._say = seconds, attempt + REST_SECONDS, report, say
         self.one = one
         self._old = replace(
             store.version_of(one.old_number, one.old_embedder, one.old_embedder_version), collection=one.old
@@ -268,7 +271,7 @@ class Reindexer:
     @asynccontextmanager
     async def _at_rest(self) -> AsyncGenerator[None]:
         """Nobody takes an image meanwhile, and no image is in work."""
-        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, REST_SECONDS):
+        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, self._rest):
             await self._nobody_holds_a_lease()
             yield
 

@@ -70,7 +70,7 @@ class System:
         return under_way or await begin(self.ledger, self.store, PLAIN, SERVED, thumbnails=False)
 
     def reindexer(self, one: Reindex, store: WeaviateStore | None = None) -> Reindexer:
-        return Reindexer(self.ledger, store or self.store, self.making, one, 0.0)
+        return Reindexer(self.ledger, store or self.store, self.making, one, 0.0, 10.0)
 
     async def reindex(self) -> Reindex:
         with alone(self.ledger):
@@ -329,6 +329,31 @@ async def test_killed_right_after_the_switch_what_landed_in_the_old_version_all_
     await system.whole(*images)
 
 
+async def test_all_stands_still_until_a_slow_models_image_has_ended(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that goes on without a gap would otherwise never let it switch."""
+    images = [picture(number) for number in range(3)]
+    await system.land(*images[:2])
+    lease = system.ledger.lease(images[2].record)
+    assert isinstance(lease, Lease)
+    await system.store.land(images[2])
+    monkeypatch.setattr(reindexing, "REST_SECONDS", 0.0)
+    looks: list[int] = []
+
+    def report(step: str, done: int, total: int | None) -> None:
+        if step == "waiting for images in work":
+            looks.append(done)
+            if len(looks) == 2:
+                assert system.ledger.land(lease)
+
+    one, said = await system.begun(), list[str]()
+    reindexer = Reindexer(system.ledger, system.store, system.making, one, 0.0, 10.0, report=report, say=said.append)
+    assert (await reindexer.run()).state == "switched"
+    assert (looks, said) == ([1, 1], [])
+    await system.whole(*images)
+
+
 async def test_it_does_not_end_while_one_is_in_work_that_began_with_the_old_version(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,7 +378,9 @@ async def test_it_does_not_end_while_one_is_in_work_that_began_with_the_old_vers
 
     late = asyncio.create_task(landed_late())
     monkeypatch.setattr(reindexing, "REST_SECONDS", 0.0)
-    reindexer = Reindexer(system.ledger, system.store, system.making, reindexer.one, 0.0, say=lambda _: waits.set())
+    reindexer = Reindexer(
+        system.ledger, system.store, system.making, reindexer.one, 0.0, 0.0, say=lambda _: waits.set()
+    )
     assert (await reindexer.run()).state == "switched"
     await late
     await system.whole(*images)

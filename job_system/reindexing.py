@@ -62,6 +62,12 @@ class NotSwitched(WeavloaderError):
     default_cause = "not_switched"
 
 
+class NotWhole(WeavloaderError):
+    """The new version is in use, and lacks what landed in the old one all the same."""
+
+    default_cause = "not_whole"
+
+
 class Cancelled(WeavloaderError):
     """Somebody gave the reindex up."""
 
@@ -260,7 +266,7 @@ class Reindexer:
         while True:
             try:
                 return await what()
-            except (NotSwitched, Cancelled, ConfigurationError):
+            except (NotSwitched, NotWhole, Cancelled, ConfigurationError):
                 raise
             except WeavloaderError as error:
                 if time.monotonic() > deadline:
@@ -329,26 +335,35 @@ class Reindexer:
         return await self._until_at_rest(self._end, "end")
 
     async def _end(self) -> Reindex:
+        self.one = replace(self.one, missing={})
         async with self._at_rest():
             while entries := self._ledger.reindexing.changed(PAGE):
                 ids = [image for image, _ in entries]
                 there = set(await self._store.whole_objects(self._new, ids))
                 found = await self._store.whole_objects(self._old, [image for image in ids if image not in there])
                 await self._copy(list(found.values()), self._making.width())
+                if self.one.missing:
+                    self._keep()
+                    raise NotWhole(
+                        f"{self.one.collection} is in use, and of what landed in {self.one.old} last"
+                        f" {self._missing()}; the same command ends it then"
+                    )
                 self._ledger.reindexing.copied(entries)
             self.one = self.one.over(SWITCHED)
             self._ledger.reindexing.end(self.one)
         return self.one
 
     def _not_switched(self, why: str) -> NotSwitched:
+        return NotSwitched(
+            f"not switched: {self._missing() if self.one.missing else why}; {self.one.old} is in use as before, and the"
+            " same command goes on from here"
+        )
+
+    def _missing(self) -> str:
+        """How many images could not be embedded, and why."""
         missing = self.one.missing
         named = "; ".join(f"{image}: {told}" for image, told in list(missing.items())[:3])
-        if missing:
-            more = f" and {len(missing) - 3} more (`reindex --status --json` lists them)" if len(missing) > 3 else ""
-            why = (
-                f"{len(missing)} images could not be embedded ({named}{more}): mend that, or `python main.py forget`"
-                " them"
-            )
-        return NotSwitched(
-            f"not switched: {why}; {self.one.old} is in use as before, and the same command goes on from here"
+        more = f" and {len(missing) - 3} more (`reindex --status --json` lists them)" if len(missing) > 3 else ""
+        return (
+            f"{len(missing)} images could not be embedded ({named}{more}): mend that, or `python main.py forget` them"
         )

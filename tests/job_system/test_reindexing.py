@@ -426,6 +426,23 @@ async def test_what_lands_after_a_switch_that_seems_to_have_failed_stays(
         await reindexer._mirror([images[3].record.id])
 
 
+async def test_it_does_not_end_while_one_that_landed_late_cannot_be_embedded(system: System) -> None:
+    await system.land(picture(0))
+    reindexer = system.reindexer(await system.begun())
+    await system.store.tell_apart(reindexer._old)
+    await system.store.make(reindexer._new)
+    await reindexer._page()
+    nothing = replace(picture(1), thumbnail=b"", caption=Caption(""), record=replace(image(1).record, source="gone"))
+    await system.land(nothing)
+    await system.store.put_in_use(reindexer.one.collection)
+    for _ in range(2):
+        with pytest.raises(WeavloaderError, match=f"of what landed in .* last 1 images .*{nothing.record.id}"):
+            await system.reindex()
+    await system.forget(nothing)
+    assert (await system.reindex()).state == "switched"
+    await system.whole(picture(0))
+
+
 async def test_one_without_a_picture_has_its_captions_vector_and_one_without_both_stops_the_switch(
     system: System,
 ) -> None:

@@ -97,7 +97,10 @@ def check_other(current: Version, by: ModelIdentity, target: ModelIdentity) -> N
 async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, int, ModelIdentity]:
     """The version in use, how many objects it holds, and who made its vectors: what it says of itself, or else what
     most of its objects do, of the models that there are; '' where none of them is there, whom nobody could ask.
+
+    Raises ``ConfigurationError`` where the server can have no other one beside it.
     """
+    await store.require_aliases()
     await store.ready()
     current = await store.current()
     total = await store.count_of(current)

@@ -79,6 +79,11 @@ class Versioning(ABC):
             return ()
         return [one for one in await self.versions() if one.collection != current.collection]
 
+    async def require_aliases(self) -> None:
+        """Raises ``ConfigurationError`` where the server can have one version alone."""
+        name = self._section.collection
+        await self._ask("meta", lambda client: versions.require_aliases(client, name, self.address))
+
     async def is_in_use(self, version: Version) -> bool:
         """Whether it is the one in use, now: the server itself is asked."""
         name = self._section.collection

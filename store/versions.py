@@ -21,6 +21,8 @@ from weaviate.exceptions import (
     WeaviateUnsupportedFeatureError,
 )
 
+from errors import ConfigurationError
+
 _RECORD = re.compile(r" ?\[weavloader version (\{[^{}]*\})\]")
 
 
@@ -109,6 +111,16 @@ async def pointed_at(client: WeaviateAsyncClient, name: str) -> str | None:
     except (WeaviateUnsupportedFeatureError, InsufficientPermissionsError):
         return None
     return found.collection if found is not None else None
+
+
+async def require_aliases(client: WeaviateAsyncClient, name: str, address: str) -> None:
+    """Raises ``ConfigurationError`` where the server knows no aliases, and the SDK's error where it tells none."""
+    try:
+        await client.alias.get(alias_name=alias_of(name))
+    except WeaviateUnsupportedFeatureError as error:
+        raise ConfigurationError(
+            f"Weaviate at {address} is too old for a version beside the one in use, which needs 1.32 or newer: {error}"
+        ) from error
 
 
 async def look(client: WeaviateAsyncClient, name: str, known: Version | None) -> Version:

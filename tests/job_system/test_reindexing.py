@@ -539,6 +539,16 @@ async def test_nothing_to_do_is_said(system: System) -> None:
         await system.begun()
 
 
+async def test_none_begins_where_the_server_knows_no_aliases(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    await system.land(picture(0))
+    client = await system.store._connected()
+    version = client._connection._weaviate_version
+    monkeypatch.setattr(client._connection, "_weaviate_version", type(version)(1, 31, 9))
+    with pytest.raises(ConfigurationError, match=r"needs 1\.32 or newer"):
+        await system.begun()
+    assert system.ledger.reindexing.under_way() is None
+
+
 async def test_two_at_a_time_are_refused(system: System) -> None:
     with (
         alone(system.ledger),

@@ -25,12 +25,12 @@ STOP_SECONDS = 60.0
 
 @contextmanager
 def alone(ledger: Ledger) -> Iterator[None]:
-    """No other command works on versions meanwhile. Raises ``UsageError`` where one does."""
+    """No other command works on versions meanwhile, nor is a back-up put back. Raises ``UsageError`` where one does."""
     with ledger.lock(LOCK, LOCK_SECONDS) as mine:
         if not mine:
             raise UsageError(
-                "another `reindex` runs, or was killed seconds ago: wait for its end (`reindex --status` tells how far"
-                " it is)"
+                "another `reindex` or a restoring runs, or was killed seconds ago: wait for its end (`reindex --status`"
+                " tells how far a reindex is)"
             )
         yield
 
@@ -55,8 +55,11 @@ async def begin(
     """Begin a new version for the vectors of ``target``, the model with its version; ``served`` are the
     models that there are.
 
-    Raises ``NotFound`` where nothing is stored, and ``UsageError`` where all is that model's already.
+    Raises ``NotFound`` where nothing is stored, and ``UsageError`` where all is that model's already, or a restoring
+    was interrupted.
     """
+    if ledger.copies.restoring() is not None:
+        raise UsageError("a restoring was interrupted: end it first, with the same `restore` command")
     if not await store.count():
         raise NotFound(
             f"there are no images yet: set WEAVLOADER_EMBEDDER={target.name}, and nothing is to be made anew"

@@ -552,10 +552,19 @@ async def test_none_begins_where_the_server_knows_no_aliases(system: System, mon
 async def test_two_at_a_time_are_refused(system: System) -> None:
     with (
         alone(system.ledger),
-        pytest.raises(UsageError, match="another `reindex` runs"),
+        pytest.raises(UsageError, match="another `reindex` or a restoring runs"),
         alone(Ledger(system.settings.jobs)),
     ):
         raise AssertionError("not reached")
+
+
+async def test_none_begins_where_a_restoring_was_interrupted(system: System) -> None:
+    await system.land(picture(0))
+    system.ledger.copies.begin("a back-up")
+    with pytest.raises(UsageError, match="end it first, with the same `restore` command"):
+        await system.begun()
+    system.ledger.copies.end()
+    assert (await system.reindex()).state == "switched"
 
 
 async def test_a_processor_lands_with_the_versions_own_model(system: System, monkeypatch: pytest.MonkeyPatch) -> None:

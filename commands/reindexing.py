@@ -99,8 +99,8 @@ async def expected(store: WeaviateStore, made: Making, target: Target, thumbnail
 
     if not await store.count():
         raise NotFound("the collection holds no images: nothing has to be made anew")
-    version, total, by = await now(store, target.served)
-    check_other(version, by, target.model)
+    version, total, by, mixed = await now(store, target.served)
+    check_other(version, by, target.model, mixed=mixed)
     page = await store.whole_page(version, "", SAMPLE)
     await made.vectors(page[:1], 1)  # the first answer of a model is slow
     began, width = time.perf_counter(), made.width()

@@ -64,8 +64,8 @@ async def begin(
         raise NotFound(
             f"there are no images yet: set WEAVLOADER_EMBEDDER={target.name}, and nothing is to be made anew"
         )
-    current, total, by = await now(store, served)
-    check_other(current, by, target)
+    current, total, by, mixed = await now(store, served)
+    check_other(current, by, target, mixed=mixed)
     for left in await store.versions():
         if left.number > current.number:  # of a command whose ledger was lost, or that was killed while it cancelled
             await store.drop_version(left)
@@ -88,18 +88,19 @@ async def begin(
     return one
 
 
-def check_other(current: Version, by: ModelIdentity, target: ModelIdentity) -> None:
-    """Raises ``UsageError`` where the vectors are the model's already."""
-    if (by.name, by.version) == (target.name, target.version):
+def check_other(current: Version, by: ModelIdentity, target: ModelIdentity, *, mixed: bool) -> None:
+    """Raises ``UsageError`` where the vectors are the model's already, all of them."""
+    if (by.name, by.version) == (target.name, target.version) and not mixed:
         raise UsageError(
             f"the vectors of {current.collection} are of {by.name} version {by.version or '?'} already: name another"
             " model with --embedder (`python main.py models list` lists what there is)"
         )
 
 
-async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, int, ModelIdentity]:
-    """The version in use, how many objects it holds, and who made its vectors: what it says of itself, or else what
-    most of its objects do, of the models that there are; '' where none of them is there, whom nobody could ask.
+async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, int, ModelIdentity, bool]:
+    """The version in use, how many objects it holds, who made its vectors, and whether others made some too: what it
+    says of itself, or else what most of its objects do, of the models that there are; '' where none of them is there,
+    whom nobody could ask.
 
     Raises ``ConfigurationError`` where the server can have no other one beside it.
     """
@@ -108,10 +109,10 @@ async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, i
     current = await store.current()
     total = await store.count_of(current)
     if current.embedder:
-        return current, total, ModelIdentity(current.embedder, current.embedder_version)
-    told = (maker for maker, _ in (await store.made_by()).most_common())
-    name, version = next((maker for maker in told if maker[0] in served), ("", ""))
-    return current, total, ModelIdentity(name, version)
+        return current, total, ModelIdentity(current.embedder, current.embedder_version), False
+    makers = [maker for maker, _ in (await store.made_by()).most_common()]
+    name, version = next((maker for maker in makers if maker[0] in served), ("", ""))
+    return current, total, ModelIdentity(name, version), len(makers) > 1
 
 
 async def cancel(ledger: Ledger, store: WeaviateStore) -> Reindex:

@@ -539,6 +539,14 @@ async def test_nothing_to_do_is_said(system: System) -> None:
         await system.begun()
 
 
+async def test_vectors_that_are_the_models_only_in_part_are_made_anew(system: System) -> None:
+    """As `reprocess` with another model of the same length leaves them, where nothing was ever reindexed."""
+    images = [picture(number, embedder=PLAIN) for number in range(2)]
+    await system.land(*images, picture(2))
+    assert (await system.reindex()).copied == 3
+    await system.whole(*images, picture(2))
+
+
 async def test_none_begins_where_the_server_knows_no_aliases(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     await system.land(picture(0))
     client = await system.store._connected()

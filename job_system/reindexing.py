@@ -172,24 +172,26 @@ class Reindexer:
 
     async def _copy(self, objects: Sequence[WholeObject], width: int) -> None:
         vectors = await self._making.vectors(objects, width)
-        ready, missing, of_captions = [], dict(self.one.missing), 0
-        for one in objects:
-            made = vectors[one.id]
-            if isinstance(made, WeavloaderError):
-                if len(missing) < MOST_MISSING:
-                    missing[one.id] = str(made)
-                continue
-            missing.pop(one.id, None)
-            of_captions += made[1] == CAPTION_ALONE
-            ready.append((one.id, {**one.properties, **self._made(made[1])}, made[0]))
-        await self._store.put(self._new, ready)
+        failed = {image: made for image, made in vectors.items() if isinstance(made, WeavloaderError)}
+        ready = {
+            one.id: (one.id, {**one.properties, **self._made(made[1])}, made[0])
+            for one in objects
+            if not isinstance(made := vectors[one.id], WeavloaderError)
+        }
+        failed |= await self._store.put(self._new, list(ready.values()))
+        ready = {image: it for image, it in ready.items() if image not in failed}
+        missing = {image: why for image, why in self.one.missing.items() if image not in ready}
+        for image, error in failed.items():
+            if image in missing or len(missing) < MOST_MISSING:
+                missing[image] = str(error)
+        of_captions = sum(properties["made_from"] == CAPTION_ALONE for _, properties, _ in ready.values())
         self.one = replace(
             self.one,
             copied=self.one.copied + len(ready),
             of_captions=self.one.of_captions + of_captions,
             missing=missing,
         )
-        await self._leave_forgotten([image for image, _, _ in ready])
+        await self._leave_forgotten(list(ready))
 
     async def _leave_forgotten(self, ids: Sequence[str]) -> None:
         """Images that were forgotten while they were copied: their tombstone comes before their deletion, so it is seen
@@ -364,6 +366,5 @@ class Reindexer:
         missing = self.one.missing
         named = "; ".join(f"{image}: {told}" for image, told in list(missing.items())[:3])
         more = f" and {len(missing) - 3} more (`reindex --status --json` lists them)" if len(missing) > 3 else ""
-        return (
-            f"{len(missing)} images could not be embedded ({named}{more}): mend that, or `python main.py forget` them"
-        )
+        count = f"{len(missing)} images could not be embedded or stored"
+        return f"{count} ({named}{more}): mend that, or `python main.py forget` them"

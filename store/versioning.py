@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from weaviate import WeaviateAsyncClient
 from weaviate.classes.query import Filter
 
-from errors import TransientError, WeavloaderError
+from errors import PermanentError, TransientError, WeavloaderError
 from records import StoredImage, Vector
 from settings import Weaviate
 from store import versions
@@ -194,17 +194,23 @@ class Versioning(ABC):
         )
         return {str(one.uuid): _whole(one) for one in answer.objects}
 
-    async def put(self, version: Version, objects: Sequence[tuple[str, Mapping[str, Any], Vector]]) -> None:
-        """Put objects (id, properties, vector) into a version, over what is there under their ids.
-
-        Raises the first object's own error.
+    async def put(
+        self, version: Version, objects: Sequence[tuple[str, Mapping[str, Any], Vector]]
+    ) -> dict[str, PermanentError]:
+        """Put objects (id, properties, vector) into a version, over what is there under their ids; those that the
+        server will never take, by id, with the reason. Raises the first other error.
         """
         items = [
             LandingObject(image, properties, told_apart(vector), VECTOR, version.collection)
             for image, properties, vector in objects
         ]
-        if error := next(filter(None, await self._send(items) if items else ()), None):
-            raise error
+        refused = {}
+        for item, error in zip(items, await self._send(items) if items else (), strict=True):
+            if isinstance(error, PermanentError):
+                refused[item.id] = error
+            elif error is not None:
+                raise error
+        return refused
 
     async def remove(self, version: Version, ids: Sequence[str]) -> None:
         """Delete objects of one version. Raises ``TransientError`` where the server did not delete all."""

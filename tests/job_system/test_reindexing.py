@@ -34,6 +34,7 @@ from processing import Again
 from records import CAPTION, EMBEDDING, Caption, IndexedImage, ModelIdentity, Redo, SearchFilters
 from searching import Finder
 from settings import Jobs, Paths, Settings, Triton, Weaviate
+from store import versioning
 from tests.inference.pictures import encoded, noise
 from tests.store.images import image
 
@@ -450,7 +451,7 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     nothing = replace(picture(1), thumbnail=b"", caption=Caption(""), record=replace(image(1).record, source="gone"))
     await system.land(bare, nothing, picture(2))
     old = (await system.store.current()).collection
-    with pytest.raises(NotSwitched, match=f"1 images could not be embedded \\({nothing.record.id}"):
+    with pytest.raises(NotSwitched, match=f"1 images could not be embedded or stored \\({nothing.record.id}"):
         await system.reindex()
     assert (await system.store.current()).collection == old
     under_way = system.ledger.reindexing.under_way()
@@ -465,6 +466,28 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     assert found.made_from == "caption"
 
 
+async def test_one_that_the_store_refuses_is_named_and_the_others_are_copied(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(number) for number in range(3)]
+    await system.land(*images)
+    whole = versioning._whole
+
+    def broken(found: Any) -> Any:
+        one = whole(found)
+        return replace(one, properties={**one.properties, "width": "?"}) if one.id == images[0].record.id else one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versioning, "_whole", broken)
+        with pytest.raises(NotSwitched, match=f"1 images could not be embedded or stored \\({images[0].record.id}"):
+            await system.reindex()
+    under_way = system.ledger.reindexing.under_way()
+    assert under_way is not None
+    assert (list(under_way.missing), under_way.copied) == ([images[0].record.id], 2)
+    assert (await system.reindex()).state == "switched"
+    await system.whole(*images)
+
+
 async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,8 +496,8 @@ async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     one = await system.begun()
     put = system.store.put
 
-    async def losing(version: Any, objects: Any) -> None:
-        await put(version, [each for each in objects if each[0] != images[0].record.id])
+    async def losing(version: Any, objects: Any) -> Any:
+        return await put(version, [each for each in objects if each[0] != images[0].record.id])
 
     with monkeypatch.context() as patched:
         patched.setattr(system.store, "put", losing)

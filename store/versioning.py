@@ -200,11 +200,12 @@ class Versioning(ABC):
         """Put objects (id, properties, vector) into a version, over what is there under their ids; those that the
         server will never take, by id, with the reason. Raises the first other error.
         """
-        items = [
-            LandingObject(image, properties, told_apart(vector), VECTOR, version.collection)
-            for image, properties, vector in objects
-        ]
-        refused = {}
+        items, refused = list[LandingObject](), dict[str, PermanentError]()
+        for image, properties, vector in objects:
+            try:
+                items.append(LandingObject(image, properties, told_apart(vector), VECTOR, version.collection))
+            except PermanentError as no_direction:
+                refused[image] = no_direction
         for item, error in zip(items, await self._send(items) if items else (), strict=True):
             if isinstance(error, PermanentError):
                 refused[item.id] = error

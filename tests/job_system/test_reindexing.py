@@ -488,6 +488,27 @@ async def test_one_that_the_store_refuses_is_named_and_the_others_are_copied(
     await system.whole(*images)
 
 
+async def test_where_a_part_is_away_none_of_the_page_is_still_being_embedded(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(number) for number in range(3)]
+    await system.land(*images)
+    page = await system.store.whole_page(await system.store.current(), "", 3)
+    vector, ended = system.making._vector, list[str]()
+
+    async def away(found: Any) -> Any:
+        if found.id == page[0].id:
+            raise PartUnavailable("triton", "away")
+        made = await vector(found)
+        ended.append(found.id)
+        return made
+
+    monkeypatch.setattr(system.making, "_vector", away)
+    with pytest.raises(PartUnavailable, match="away"):
+        await system.making.vectors(page, 3)
+    assert set(ended) == {found.id for found in page[1:]}
+
+
 async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,15 +113,15 @@ class Reindexer:
         await self._store.make(self._new)
         if self.one.state == COPYING:
             await self._go_through()
-        counts: tuple[int, int] | None = (0, 0)
+        held = ""
         for _ in range(SWITCH_ATTEMPTS):
             await self._compare()
             counts = await self._switched_at_rest()
             if counts is None:
                 return await self._settle()
-            self._say(f"{self.one.old} holds {counts[0]} objects, {self.one.collection} {counts[1]}: comparing again")
-        assert counts is not None
-        raise self._not_switched(f"{self.one.old} holds {counts[0]} objects and {self.one.collection} {counts[1]}")
+            held = f"{self.one.old} holds {counts[0]} objects and {self.one.collection} {counts[1]}"
+            self._say(f"{held}: comparing again")
+        raise self._not_switched(held)
 
     # --- copying -----------------------------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Reindexer:
         async def switched() -> tuple[int, int] | None:
             if await self._is_in_use():  # all was done but the answer was lost, or a lock could not be given back
                 return None
-            self._whole()
+            self._refuse_missing()
             await self._catch_up_until_few()
             return await self._switch()
 
@@ -287,7 +287,7 @@ class Reindexer:
         """Whether the new version is in use, by the server itself."""
         return await self._making.patiently(partial(self._store.is_in_use, self._new))
 
-    def _whole(self) -> None:
+    def _refuse_missing(self) -> None:
         if self.one.missing:
             raise self._not_switched("")
 
@@ -299,7 +299,7 @@ class Reindexer:
             while await self._catch_up(ALONE):
                 pass
             await finish(self._ledger.forgetting, self._store)
-            self._whole()
+            self._refuse_missing()
             counts = await self._store.count_of(self._old), await self._store.count_of(self._new)
             if counts[0] != counts[1]:
                 return counts

@@ -7,17 +7,16 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from weaviate import WeaviateAsyncClient
-from weaviate.classes.query import Filter
 
 from errors import PermanentError, TransientError, WeavloaderError
 from records import StoredImage, Vector
 from settings import Weaviate
 from store import versions
-from store.objects import stored_image, told_apart
+from store.objects import stored_image, with_noise
+from store.removing import delete_many
 from store.schema import MIGRATIONS, VECTOR, Migration, drop_one, ensure
 from store.versions import Version
 from store.wire import LandingObject
@@ -203,7 +202,7 @@ class Versioning(ABC):
         items, refused = list[LandingObject](), dict[str, PermanentError]()
         for image, properties, vector in objects:
             try:
-                items.append(LandingObject(image, properties, told_apart(vector), VECTOR, version.collection))
+                items.append(LandingObject(image, properties, with_noise(vector), VECTOR, version.collection))
             except PermanentError as no_direction:
                 refused[image] = no_direction
         for item, error in zip(items, await self._send(items) if items else (), strict=True):
@@ -217,7 +216,7 @@ class Versioning(ABC):
         """Delete objects of one version. Raises ``TransientError`` where the server did not delete all."""
         if not ids:
             return
-        answer = await self._ask("delete", partial(_delete, version.collection, list(ids)))
+        answer = await self._ask("delete", lambda client: delete_many(ids, client.collections.use(version.collection)))
         if answer.failed:
             raise TransientError(
                 f"Weaviate did not delete {answer.failed} objects of {version.collection}: look at its log and disk",
@@ -228,7 +227,3 @@ class Versioning(ABC):
 def _whole(found: Any) -> WholeObject:
     properties = {name: found.properties[name] for name in _COPIED if found.properties.get(name) is not None}
     return WholeObject(properties, stored_image(str(found.uuid), properties))
-
-
-async def _delete(collection: str, ids: list[str], client: WeaviateAsyncClient) -> Any:
-    return await client.collections.use(collection).data.delete_many(where=Filter.by_id().contains_any(ids))

@@ -161,7 +161,7 @@ class Reindexer:
 
         Raises ``WeavloaderError`` where it is in use: it has what the old one never had then.
         """
-        if await self._is_in_use():
+        if await self._store.is_in_use(self._new):
             raise WeavloaderError(f"{self.one.collection} is in use already: the same command ends what is left to do")
         found = await self._store.whole_objects(self._old, ids)
         await self._copy(list(found.values()), width or self._making.width())

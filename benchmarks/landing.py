@@ -27,7 +27,7 @@ from benchmarks.table import Row, row
 from client import WeaviateStore
 from records import Caption, ImageRecord, IndexedImage, ModelIdentity, Place
 from settings import Weaviate
-from store.objects import properties, told_apart
+from store.objects import properties, with_noise
 from store.schema import VECTOR
 
 # isort: split
@@ -99,7 +99,7 @@ def objects(pictures: Sequence[IndexedImage]) -> Objects:
     """The same as the SDK's objects."""
     return [
         DataObject(
-            properties=properties(picture), uuid=picture.record.id, vector={VECTOR: told_apart(picture.vector).tolist()}
+            properties=properties(picture), uuid=picture.record.id, vector={VECTOR: with_noise(picture.vector).tolist()}
         )
         for picture in pictures
     ]

@@ -99,8 +99,8 @@ async def expected(store: WeaviateStore, made: Making, target: Target, thumbnail
 
     if not await store.count():
         raise NotFound("the collection holds no images: nothing has to be made anew")
-    version, total, by = await now(store, target.served)
-    check_other(version, by, target.model)
+    version, total, by, mixed = await now(store, target.served)
+    check_other(version, by, target.model, mixed=mixed)
     page = await store.whole_page(version, "", SAMPLE)
     await made.vectors(page[:1], 1)  # the first answer of a model is slow
     began, width = time.perf_counter(), made.width()
@@ -128,11 +128,13 @@ async def run(
 ) -> Expected | Reindex:
     """Begin a reindex, or go on with the one under way, to its end."""
     from client import OLDEST_VERSION_SECONDS
-    from job_system.reindex_ends import alone, begin
+    from job_system.reindex_ends import alone, begin, check_collection
     from job_system.reindexing import Reindexer
 
     with alone(ledger):
         one = ledger.reindexing.under_way()
+        if one is not None:
+            check_collection(one, store)
         name = embedder or (one.embedder if one is not None else loaded.triton.embedder)
         target = await target_of(loaded, name, asked=bool(embedder))
         if one is not None:
@@ -146,8 +148,9 @@ async def run(
                 one = await begin(ledger, store, target.model, target.served, thumbnails=thumbnails)
             else:
                 voice(f"going on with the reindex into {one.collection}, {one.gone_by} of {one.total} objects done")
+            seconds = OLDEST_VERSION_SECONDS, loaded.jobs.timeout
             with Steps() as steps:
-                return await Reindexer(ledger, store, made, one, OLDEST_VERSION_SECONDS, report=steps, say=voice).run()
+                return await Reindexer(ledger, store, made, one, *seconds, report=steps, say=voice).run()
 
 
 async def standing(ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:

@@ -25,14 +25,23 @@ STOP_SECONDS = 60.0
 
 @contextmanager
 def alone(ledger: Ledger) -> Iterator[None]:
-    """No other command works on versions meanwhile. Raises ``UsageError`` where one does."""
+    """No other command works on versions meanwhile, nor is a back-up put back. Raises ``UsageError`` where one does."""
     with ledger.lock(LOCK, LOCK_SECONDS) as mine:
         if not mine:
             raise UsageError(
-                "another `reindex` runs, or was killed seconds ago: wait for its end (`reindex --status` tells how far"
-                " it is)"
+                "another `reindex` or a restoring runs, or was killed seconds ago: wait for its end (`reindex --status`"
+                " tells how far a reindex is)"
             )
         yield
+
+
+def check_collection(one: Reindex, store: WeaviateStore) -> None:
+    """Raises ``UsageError`` where a reindex is not of the collection that the settings name."""
+    if store.version_of(one.number, one.embedder, one.embedder_version).collection != one.collection:
+        raise UsageError(
+            f"the reindex under way fills {one.collection}, of another collection than the settings name: set"
+            f" WEAVLOADER_COLLECTION={one.name} and give the same command again"
+        )
 
 
 async def begin(
@@ -46,18 +55,21 @@ async def begin(
     """Begin a new version for the vectors of ``target``, the model with its version; ``served`` are the
     models that there are.
 
-    Raises ``NotFound`` where nothing is stored, and ``UsageError`` where all is that model's already.
+    Raises ``NotFound`` where nothing is stored, and ``UsageError`` where all is that model's already, or a restoring
+    was interrupted.
     """
+    if ledger.copies.restoring() is not None:
+        raise UsageError("a restoring was interrupted: end it first, with the same `restore` command")
     if not await store.count():
         raise NotFound(
             f"there are no images yet: set WEAVLOADER_EMBEDDER={target.name}, and nothing is to be made anew"
         )
-    current, total, by = await now(store, served)
-    check_other(current, by, target)
+    current, total, by, mixed = await now(store, served)
+    check_other(current, by, target, mixed=mixed)
     for left in await store.versions():
         if left.number > current.number:  # of a command whose ledger was lost, or that was killed while it cancelled
             await store.drop_version(left)
-    new = store.version_of(current.number + 1, target.name, target.version)
+    new = await store.new_version(current.number, target.name, target.version)
     one = Reindex(
         number=new.number,
         collection=new.collection,
@@ -76,37 +88,43 @@ async def begin(
     return one
 
 
-def check_other(current: Version, by: ModelIdentity, target: ModelIdentity) -> None:
-    """Raises ``UsageError`` where the vectors are the model's already."""
-    if (by.name, by.version) == (target.name, target.version):
+def check_other(current: Version, by: ModelIdentity, target: ModelIdentity, *, mixed: bool) -> None:
+    """Raises ``UsageError`` where the vectors are the model's already, all of them."""
+    if (by.name, by.version) == (target.name, target.version) and not mixed:
         raise UsageError(
             f"the vectors of {current.collection} are of {by.name} version {by.version or '?'} already: name another"
             " model with --embedder (`python main.py models list` lists what there is)"
         )
 
 
-async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, int, ModelIdentity]:
-    """The version in use, how many objects it holds, and who made its vectors: what it says of itself, or else what
-    most of its objects do, of the models that there are; '' where none of them is there, whom nobody could ask.
+async def now(store: WeaviateStore, served: Collection[str]) -> tuple[Version, int, ModelIdentity, bool]:
+    """The version in use, how many objects it holds, who made its vectors, and whether others made some too: what it
+    says of itself, or else what most of its objects do, of the models that there are; '' where none of them is there,
+    whom nobody could ask.
+
+    Raises ``ConfigurationError`` where the server can have no other one beside it.
     """
+    await store.require_aliases()
     await store.ready()
     current = await store.current()
     total = await store.count_of(current)
     if current.embedder:
-        return current, total, ModelIdentity(current.embedder, current.embedder_version)
-    told = (maker for maker, _ in (await store.made_by()).most_common())
-    name, version = next((maker for maker in told if maker[0] in served), ("", ""))
-    return current, total, ModelIdentity(name, version)
+        return current, total, ModelIdentity(current.embedder, current.embedder_version), False
+    makers = [maker for maker, _ in (await store.made_by()).most_common()]
+    name, version = next((maker for maker in makers if maker[0] in served), ("", ""))
+    return current, total, ModelIdentity(name, version), len(makers) > 1
 
 
 async def cancel(ledger: Ledger, store: WeaviateStore) -> Reindex:
     """Give up the reindex that is under way: what it filled is dropped, and the version in use stays.
 
-    Raises ``NotFound`` where none is, and ``UsageError`` where it had just switched, or its command does not end.
+    Raises ``NotFound`` where none is, and ``UsageError`` where it is another collection's, had just switched, or its
+    command does not end.
     """
     one = ledger.reindexing.under_way()
     if one is None:
         raise NotFound("no reindex is under way: there is nothing to cancel")
+    check_collection(one, store)
     if (await store.current()).collection == one.collection:
         raise UsageError(
             f"{one.collection} is in use already: `python main.py reindex` ends what is left to do, and then"

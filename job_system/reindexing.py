@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from errors import ConfigurationError, WeavloaderError
 from job_system.forgetting import finish
@@ -42,7 +42,8 @@ MOST_MISSING = 1000
 FEW, CATCH_UP_SECONDS = 64, 300.0
 #: Times that the versions are compared and counted before it is given up.
 SWITCH_ATTEMPTS = 5
-#: Seconds for which images in work are waited for, those between two attempts, and those after which it is given up.
+#: Seconds for which images in work are waited for beyond those of an attempt, those between two attempts at the switch,
+#: and those after which it is given up.
 REST_SECONDS, BUSY_AGAIN_SECONDS, BUSY_SECONDS = 60.0, 5.0, 1800.0
 #: Roles that take leases away which ran out.
 SWEEPERS = ("processor", "cleaner")
@@ -52,12 +53,19 @@ MARGIN_SECONDS = 0.5
 #: Is told the step, how many are done, of how many.
 Report = Callable[[str, int, int | None], None]
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 class NotSwitched(WeavloaderError):
     """The new version does not hold what the old one does, so it was not put in use."""
 
     default_cause = "not_switched"
+
+
+class NotWhole(WeavloaderError):
+    """The new version is in use, and lacks what landed in the old one all the same."""
+
+    default_cause = "not_whole"
 
 
 class Cancelled(WeavloaderError):
@@ -69,7 +77,8 @@ class Cancelled(WeavloaderError):
 class Reindexer:
     """Brings one reindex to its end, from wherever it is. Belongs to the event loop that store and ports belong to.
 
-    ``seconds`` is for how long others go on with the version that was in use.
+    ``seconds`` is for how long others go on with the version that was in use, and ``attempt`` how long one attempt at
+    an image may take: all stand still until the longest one has ended.
     """
 
     def __init__(
@@ -79,12 +88,13 @@ class Reindexer:
         making: Making,
         one: Reindex,
         seconds: float,
+        attempt: float,
         *,
         report: Report = lambda step, done, total: None,
         say: Say = lambda line: None,
     ) -> None:
         self._ledger, self._store, self._making = ledger, store, making
-        self._seconds, self._report, self._say = seconds, report, say
+        self._seconds, self._rest, self._report, self._say = seconds, attempt + REST_SECONDS, report, say
         self.one = one
         self._old = replace(
             store.version_of(one.old_number, one.old_embedder, one.old_embedder_version), collection=one.old
@@ -97,22 +107,21 @@ class Reindexer:
         Raises ``NotSwitched`` where it does not hold what the old one does, ``WeavloaderError`` where it was cancelled
         meanwhile or others do not come to rest, and ``PartUnavailable``: the same command goes on then.
         """
-        if (await self._store.current()).collection == self.one.collection:  # killed right after the switch
+        if await self._is_in_use():  # killed right after the switch
             return await self._settle()
         await self._store.tell_apart(self._old)
         await self._store.make(self._new)
         if self.one.state == COPYING:
             await self._go_through()
-        counts: tuple[int, int] | None = (0, 0)
+        held = ""
         for _ in range(SWITCH_ATTEMPTS):
             await self._compare()
-            await self._catch_up_until_few()
             counts = await self._switched_at_rest()
             if counts is None:
                 return await self._settle()
-            self._say(f"{self.one.old} holds {counts[0]} objects, {self.one.collection} {counts[1]}: comparing again")
-        assert counts is not None
-        raise self._not_switched(f"{self.one.old} holds {counts[0]} objects and {self.one.collection} {counts[1]}")
+            held = f"{self.one.old} holds {counts[0]} objects and {self.one.collection} {counts[1]}"
+            self._say(f"{held}: comparing again")
+        raise self._not_switched(held)
 
     # --- copying -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +157,12 @@ class Reindexer:
             await self._making.patiently(lambda: self._catch_up(ALONE))
 
     async def _mirror(self, ids: Sequence[str], width: int | None = None) -> None:
-        """Have the new version hold what the old one does of these ids."""
+        """Have the new version hold what the old one does of these ids.
+
+        Raises ``WeavloaderError`` where it is in use: it has what the old one never had then.
+        """
+        if await self._store.is_in_use(self._new):
+            raise WeavloaderError(f"{self.one.collection} is in use already: the same command ends what is left to do")
         found = await self._store.whole_objects(self._old, ids)
         await self._copy(list(found.values()), width or self._making.width())
         gone = [image for image in ids if image not in found]
@@ -158,24 +172,26 @@ class Reindexer:
 
     async def _copy(self, objects: Sequence[WholeObject], width: int) -> None:
         vectors = await self._making.vectors(objects, width)
-        ready, missing, of_captions = [], dict(self.one.missing), 0
-        for one in objects:
-            made = vectors[one.id]
-            if isinstance(made, WeavloaderError):
-                if len(missing) < MOST_MISSING:
-                    missing[one.id] = str(made)
-                continue
-            missing.pop(one.id, None)
-            of_captions += made[1] == CAPTION_ALONE
-            ready.append((one.id, {**one.properties, **self._made(made[1])}, made[0]))
-        await self._store.put(self._new, ready)
+        failed = {image: made for image, made in vectors.items() if isinstance(made, WeavloaderError)}
+        ready = {
+            one.id: (one.id, {**one.properties, **self._made(made[1])}, made[0])
+            for one in objects
+            if not isinstance(made := vectors[one.id], WeavloaderError)
+        }
+        failed |= await self._store.put(self._new, list(ready.values()))
+        ready = {image: it for image, it in ready.items() if image not in failed}
+        missing = {image: why for image, why in self.one.missing.items() if image not in ready}
+        for image, error in failed.items():
+            if image in missing or len(missing) < MOST_MISSING:
+                missing[image] = str(error)
+        of_captions = sum(properties["made_from"] == CAPTION_ALONE for _, properties, _ in ready.values())
         self.one = replace(
             self.one,
             copied=self.one.copied + len(ready),
             of_captions=self.one.of_captions + of_captions,
             missing=missing,
         )
-        await self._leave_forgotten([image for image, _, _ in ready])
+        await self._leave_forgotten(list(ready))
 
     async def _leave_forgotten(self, ids: Sequence[str]) -> None:
         """Images that were forgotten while they were copied: their tombstone comes before their deletion, so it is seen
@@ -236,21 +252,42 @@ class Reindexer:
 
     async def _switched_at_rest(self) -> tuple[int, int] | None:
         """``_switch``, tried again while somebody else's work does not end."""
+
+        async def switched() -> tuple[int, int] | None:
+            if await self._is_in_use():  # all was done but the answer was lost, or a lock could not be given back
+                return None
+            self._refuse_missing()
+            await self._catch_up_until_few()
+            return await self._switch()
+
+        return await self._until_at_rest(switched, "switch")
+
+    async def _until_at_rest(self, what: Callable[[], Awaitable[T]], named: str) -> T:
+        """Do it, and again while somebody else's work does not end."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
-            self._whole()
             try:
-                return await self._switch()
-            except (NotSwitched, Cancelled, ConfigurationError):
+                return await what()
+            except (NotSwitched, NotWhole, Cancelled, ConfigurationError):
                 raise
             except WeavloaderError as error:
                 if time.monotonic() > deadline:
                     raise
-                self._say(f"waiting to switch: {error}")
+                self._say(f"waiting to {named}: {error}")
             await asyncio.sleep(BUSY_AGAIN_SECONDS)
-            await self._catch_up_until_few()
 
-    def _whole(self) -> None:
+    @asynccontextmanager
+    async def _at_rest(self) -> AsyncGenerator[None]:
+        """Nobody takes an image meanwhile, and no image is in work."""
+        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, self._rest):
+            await self._nobody_holds_a_lease()
+            yield
+
+    async def _is_in_use(self) -> bool:
+        """Whether the new version is in use, by the server itself."""
+        return await self._making.patiently(partial(self._store.is_in_use, self._new))
+
+    def _refuse_missing(self) -> None:
         if self.one.missing:
             raise self._not_switched("")
 
@@ -258,18 +295,18 @@ class Reindexer:
         """Put the new version in use where it holds as many objects as the old one while nothing lands; else how many
         each holds. Others stand still until all know of it.
         """
-        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, REST_SECONDS):
-            await self._nobody_holds_a_lease()
+        async with self._at_rest():
             while await self._catch_up(ALONE):
                 pass
             await finish(self._ledger.forgetting, self._store)
-            self._whole()
+            self._refuse_missing()
             counts = await self._store.count_of(self._old), await self._store.count_of(self._new)
             if counts[0] != counts[1]:
                 return counts
             self._keep(state=COMPARING)  # unless it was cancelled
-            await self._store.put_in_use(self.one.collection)
-            await asyncio.sleep(self._seconds + MARGIN_SECONDS)
+            # asked until there is an answer: one that is late must not come after others have gone on
+            await self._making.patiently(partial(self._store.put_in_use, self.one.collection))
+            await asyncio.sleep(self._seconds + MARGIN_SECONDS)  # none is made again in the old version meanwhile
         return None
 
     async def _nobody_holds_a_lease(self) -> None:
@@ -291,26 +328,43 @@ class Reindexer:
             yield
 
     async def _settle(self) -> Reindex:
-        """After the switch: what may have landed in the old version all the same is copied, and it is over."""
-        while entries := self._ledger.reindexing.changed(PAGE):
-            ids = [image for image, _ in entries]
-            there = set(await self._store.whole_objects(self._new, ids))
-            found = await self._store.whole_objects(self._old, [image for image in ids if image not in there])
-            await self._copy(list(found.values()), self._making.width())
-            self._ledger.reindexing.copied(entries)
-        self.one = self.one.over(SWITCHED)
-        self._ledger.reindexing.end(self.one)
+        """After the switch: what landed in the old version all the same is copied, and it is over.
+
+        Others may have begun with the old version: where the command died while all stood still, or its locks ran out.
+        None does so any more after a while, and what is in work then comes to its end first.
+        """
+        await asyncio.sleep(self._seconds + MARGIN_SECONDS)
+        return await self._until_at_rest(self._end, "end")
+
+    async def _end(self) -> Reindex:
+        self.one = replace(self.one, missing={})
+        async with self._at_rest():
+            while entries := self._ledger.reindexing.changed(PAGE):
+                ids = [image for image, _ in entries]
+                there = set(await self._store.whole_objects(self._new, ids))
+                found = await self._store.whole_objects(self._old, [image for image in ids if image not in there])
+                await self._copy(list(found.values()), self._making.width())
+                if self.one.missing:
+                    self._keep()
+                    raise NotWhole(
+                        f"{self.one.collection} is in use, and of what landed in {self.one.old} last"
+                        f" {self._missing()}; the same command ends it then"
+                    )
+                self._ledger.reindexing.copied(entries)
+            self.one = self.one.over(SWITCHED)
+            self._ledger.reindexing.end(self.one)
         return self.one
 
     def _not_switched(self, why: str) -> NotSwitched:
+        return NotSwitched(
+            f"not switched: {self._missing() if self.one.missing else why}; {self.one.old} is in use as before, and the"
+            " same command goes on from here"
+        )
+
+    def _missing(self) -> str:
+        """How many images could not be embedded, and why."""
         missing = self.one.missing
         named = "; ".join(f"{image}: {told}" for image, told in list(missing.items())[:3])
-        if missing:
-            more = f" and {len(missing) - 3} more (`reindex --status --json` lists them)" if len(missing) > 3 else ""
-            why = (
-                f"{len(missing)} images could not be embedded ({named}{more}): mend that, or `python main.py forget`"
-                " them"
-            )
-        return NotSwitched(
-            f"not switched: {why}; {self.one.old} is in use as before, and the same command goes on from here"
-        )
+        more = f" and {len(missing) - 3} more (`reindex --status --json` lists them)" if len(missing) > 3 else ""
+        count = f"{len(missing)} images could not be embedded or stored"
+        return f"{count} ({named}{more}): mend that, or `python main.py forget` them"

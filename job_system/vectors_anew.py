@@ -47,15 +47,21 @@ class Making:
     async def vectors(
         self, objects: Sequence[WholeObject], width: int
     ) -> dict[str, tuple[Vector, str] | WeavloaderError]:
-        """float32[D] of each object, and what it was made of; or why there is none."""
+        """float32[D] of each object, and what it was made of; or why there is none. Raises ``PartUnavailable``."""
         turn = asyncio.Semaphore(width)
 
         async def one(found: WholeObject) -> tuple[Vector, str] | WeavloaderError:
             async with turn:
                 return await self._vector(found)
 
-        made = await asyncio.gather(*map(one, objects))
-        return {found.id: each for found, each in zip(objects, made, strict=True)}
+        # all of them end first: none may go on beside the next attempt, or after the connections are closed
+        made: dict[str, tuple[Vector, str] | WeavloaderError] = {}
+        outcomes = await asyncio.gather(*map(one, objects), return_exceptions=True)
+        for found, each in zip(objects, outcomes, strict=True):
+            if isinstance(each, BaseException) and not isinstance(each, PermanentError | TransientError):
+                raise each
+            made[found.id] = each
+        return made
 
     async def _vector(self, found: WholeObject) -> tuple[Vector, str] | WeavloaderError:
         if found.image.record is not None:

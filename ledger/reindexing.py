@@ -52,6 +52,11 @@ class Reindex:
     ended: float = 0.0
     missing: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The collection's, without the version's number."""
+        return self.collection.removesuffix(f"_v{self.number}")
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``reindex --status --json``."""
         return asdict(self)

@@ -97,7 +97,7 @@ def landing_object(image: IndexedImage) -> LandingObject:
 
     Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.
     """
-    return LandingObject(image.record.id, properties(image), told_apart(image.vector))
+    return LandingObject(image.record.id, properties(image), with_noise(image.vector))
 
 
 def _where(place: Place) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _who(captioner: ModelIdentity, embedder: ModelIdentity) -> dict[str, str]:
     }
 
 
-def told_apart(vector: Vector) -> Vector:
+def with_noise(vector: Vector) -> Vector:
     """float32[D] of unit length: the vector with noise of length 1e-3, never the same twice.
 
     Raises ``PermanentError`` (``store_rejected``) for a vector that has no direction.

@@ -54,7 +54,7 @@ class Removing(Finding):
     async def _deleted(self, ids: Sequence[str]) -> int:
         deleted = 0
         for start in range(0, len(ids), _BATCH):
-            answer = await self._read("delete", partial(_delete, ids[start : start + _BATCH]))
+            answer = await self._read("delete", partial(delete_many, ids[start : start + _BATCH]))
             if answer is not None and answer.failed:
                 raise TransientError(
                     f"Weaviate did not delete {answer.failed} objects: look at its log, and whether its disk is full",
@@ -86,7 +86,8 @@ class Removing(Finding):
         return sum(sizes) / len(sizes) if sizes else 0.0
 
 
-async def _delete(ids: Sequence[str], collection: Collection) -> Any:
+async def delete_many(ids: Sequence[str], collection: Collection) -> Any:
+    """Delete a collection's objects of these ids; the server's answer."""
     return await collection.data.delete_many(where=Filter.by_id().contains_any(list(ids)))
 
 

@@ -7,17 +7,16 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from weaviate import WeaviateAsyncClient
-from weaviate.classes.query import Filter
 
-from errors import TransientError, WeavloaderError
+from errors import PermanentError, TransientError, WeavloaderError
 from records import StoredImage, Vector
 from settings import Weaviate
 from store import versions
-from store.objects import stored_image, told_apart
+from store.objects import stored_image, with_noise
+from store.removing import delete_many
 from store.schema import MIGRATIONS, VECTOR, Migration, drop_one, ensure
 from store.versions import Version
 from store.wire import LandingObject
@@ -79,6 +78,23 @@ class Versioning(ABC):
             return ()
         return [one for one in await self.versions() if one.collection != current.collection]
 
+    async def require_aliases(self) -> None:
+        """Raises ``ConfigurationError`` where the server can have one version alone."""
+        name = self._section.collection
+        await self._ask("meta", lambda client: versions.require_aliases(client, name, self.address))
+
+    async def is_in_use(self, version: Version) -> bool:
+        """Whether it is the one in use, now: the server itself is asked."""
+        name = self._section.collection
+        target = await self._ask("version", lambda client: versions.pointed_at(client, name))
+        return version.collection == (target or versions.collection_of(name, 1))
+
+    async def new_version(self, after: int, embedder: str, embedder_version: str) -> Version:
+        """The next version after that number, as it will be made."""
+        name = self._section.collection
+        number = await self._ask("meta", lambda client: versions.free_number(client, name, after))
+        return self.version_of(number, embedder, embedder_version)
+
     def version_of(self, number: int, embedder: str, embedder_version: str) -> Version:
         """A version as it will be made."""
         name = versions.collection_of(self._section.collection, number)
@@ -113,8 +129,12 @@ class Versioning(ABC):
     async def put_in_use(self, collection: str) -> None:
         """Have this collection be the one in use, for all who look from now on."""
         name = self._section.collection
-        await self._ask("open", lambda client: versions.put_in_use(client, name, versions.collection_of(collection, 1)))
-        self._let_go()
+        try:
+            await self._ask(
+                "open", lambda client: versions.put_in_use(client, name, versions.collection_of(collection, 1))
+            )
+        finally:
+            self._let_go()  # the answer alone may be lost
 
     async def tell_apart(self, version: Version) -> None:
         """Keep whose vectors the version in use holds, and let there be others beside it."""
@@ -130,7 +150,8 @@ class Versioning(ABC):
     async def drop_version(self, version: Version) -> None:
         """Remove a version with all that it holds; the one in use stays."""
         self._let_go()
-        if version.collection != (await self.current()).collection:
+        there = {one.collection for one in await self.versions()}
+        if version.collection in there - {(await self.current()).collection}:
             await self._ask("drop", lambda client: drop_one(client, version.collection, self.address))
 
     # --- what they hold ----------------------------------------------------------------------------------------------
@@ -172,23 +193,30 @@ class Versioning(ABC):
         )
         return {str(one.uuid): _whole(one) for one in answer.objects}
 
-    async def put(self, version: Version, objects: Sequence[tuple[str, Mapping[str, Any], Vector]]) -> None:
-        """Put objects (id, properties, vector) into a version, over what is there under their ids.
-
-        Raises the first object's own error.
+    async def put(
+        self, version: Version, objects: Sequence[tuple[str, Mapping[str, Any], Vector]]
+    ) -> dict[str, PermanentError]:
+        """Put objects (id, properties, vector) into a version, over what is there under their ids; those that the
+        server will never take, by id, with the reason. Raises the first other error.
         """
-        items = [
-            LandingObject(image, properties, told_apart(vector), VECTOR, version.collection)
-            for image, properties, vector in objects
-        ]
-        if error := next(filter(None, await self._send(items) if items else ()), None):
-            raise error
+        items, refused = list[LandingObject](), dict[str, PermanentError]()
+        for image, properties, vector in objects:
+            try:
+                items.append(LandingObject(image, properties, with_noise(vector), VECTOR, version.collection))
+            except PermanentError as no_direction:
+                refused[image] = no_direction
+        for item, error in zip(items, await self._send(items) if items else (), strict=True):
+            if isinstance(error, PermanentError):
+                refused[item.id] = error
+            elif error is not None:
+                raise error
+        return refused
 
     async def remove(self, version: Version, ids: Sequence[str]) -> None:
         """Delete objects of one version. Raises ``TransientError`` where the server did not delete all."""
         if not ids:
             return
-        answer = await self._ask("delete", partial(_delete, version.collection, list(ids)))
+        answer = await self._ask("delete", lambda client: delete_many(ids, client.collections.use(version.collection)))
         if answer.failed:
             raise TransientError(
                 f"Weaviate did not delete {answer.failed} objects of {version.collection}: look at its log and disk",
@@ -199,7 +227,3 @@ class Versioning(ABC):
 def _whole(found: Any) -> WholeObject:
     properties = {name: found.properties[name] for name in _COPIED if found.properties.get(name) is not None}
     return WholeObject(properties, stored_image(str(found.uuid), properties))
-
-
-async def _delete(collection: str, ids: list[str], client: WeaviateAsyncClient) -> Any:
-    return await client.collections.use(collection).data.delete_many(where=Filter.by_id().contains_any(ids))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 from weaviate import WeaviateAsyncClient
 from weaviate.collections.classes.config import _CollectionConfig
@@ -19,7 +21,8 @@ from weaviate.exceptions import (
     WeaviateUnsupportedFeatureError,
 )
 
-_OURS = "[weavloader schema"
+from errors import ConfigurationError
+
 _RECORD = re.compile(r" ?\[weavloader version (\{[^{}]*\})\]")
 
 
@@ -70,13 +73,18 @@ def record_in(description: str) -> str:
     return found[0] if found else ""
 
 
-def told_in(config: _CollectionConfig | None, collection: str, number: int, told_apart: bool) -> Version:
-    """The version as its collection describes it."""
+def _told(config: _CollectionConfig | None) -> dict[str, Any]:
+    """What a collection's description tells of its version; nothing where it tells none."""
     found = _RECORD.search((config.description if config else None) or "")
     try:
-        told = json.loads(found[1]) if found else {}
+        return json.loads(found[1]) if found else {}
     except ValueError:
-        told = {}
+        return {}
+
+
+def told_in(config: _CollectionConfig | None, collection: str, number: int, told_apart: bool) -> Version:
+    """The version as its collection describes it."""
+    told = _told(config)
     return Version(
         collection,
         number,
@@ -105,6 +113,16 @@ async def pointed_at(client: WeaviateAsyncClient, name: str) -> str | None:
     return found.collection if found is not None else None
 
 
+async def require_aliases(client: WeaviateAsyncClient, name: str, address: str) -> None:
+    """Raises ``ConfigurationError`` where the server knows no aliases, and the SDK's error where it tells none."""
+    try:
+        await client.alias.get(alias_name=alias_of(name))
+    except WeaviateUnsupportedFeatureError as error:
+        raise ConfigurationError(
+            f"Weaviate at {address} is too old for a version beside the one in use, which needs 1.32 or newer: {error}"
+        ) from error
+
+
 async def look(client: WeaviateAsyncClient, name: str, known: Version | None) -> Version:
     """The version in use. ``known`` is the one of a moment ago, whose description is not read again."""
     target = await pointed_at(client, name)
@@ -119,13 +137,22 @@ async def look(client: WeaviateAsyncClient, name: str, known: Version | None) ->
 
 
 async def every(client: WeaviateAsyncClient, name: str) -> list[Version]:
-    """All versions that are there, the oldest first; of the first one only that its name is taken is known."""
+    """All versions that are there, the oldest first; of the first one only that its name is taken is known.
+
+    A collection of somebody's own may have a version's name: what is one says so, with its number.
+    """
     found = []
     for collection, config in (await client.collections.list_all(simple=False)).items():
         number = number_of(name, collection)
-        if number == 1 or (number is not None and _OURS in (config.description or "")):
+        if number == 1 or (number is not None and _told(config).get("number") == number):
             found.append(told_in(config, collection, number, told_apart=True))
     return sorted(found, key=lambda one: one.number)
+
+
+async def free_number(client: WeaviateAsyncClient, name: str, after: int) -> int:
+    """The next number whose name nobody has."""
+    taken = await client.collections.list_all(simple=True)
+    return next(number for number in count(after + 1) if collection_of(name, number) not in taken)
 
 
 async def describe(client: WeaviateAsyncClient, version: Version) -> None:

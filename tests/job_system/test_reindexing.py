@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
 
 from client import VERSION_SECONDS, WeaviateStore
+from commands.adding import Voice
+from commands.reindexing import run
 from errors import ConfigurationError, NotFound, PartUnavailable, UsageError, WeavloaderError
 from inference import TritonConnection, open_embedder
 from job_system import reindexing, vectors_anew
@@ -23,6 +26,7 @@ from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts, Versions
 from job_system.reindex_ends import alone, begin, cancel, old_versions
 from job_system.reindexing import NotSwitched, Reindexer
+from job_system.stillness import stilled
 from job_system.vectors_anew import Making
 from ledger import Lease, Ledger
 from ledger.reindexing import Reindex
@@ -30,6 +34,7 @@ from processing import Again
 from records import CAPTION, EMBEDDING, Caption, IndexedImage, ModelIdentity, Redo, SearchFilters
 from searching import Finder
 from settings import Jobs, Paths, Settings, Triton, Weaviate
+from store import versioning
 from tests.inference.pictures import encoded, noise
 from tests.store.images import image
 
@@ -66,7 +71,7 @@ class System:
         return under_way or await begin(self.ledger, self.store, PLAIN, SERVED, thumbnails=False)
 
     def reindexer(self, one: Reindex, store: WeaviateStore | None = None) -> Reindexer:
-        return Reindexer(self.ledger, store or self.store, self.making, one, 0.0)
+        return Reindexer(self.ledger, store or self.store, self.making, one, 0.0, 10.0)
 
     async def reindex(self) -> Reindex:
         with alone(self.ledger):
@@ -325,6 +330,120 @@ async def test_killed_right_after_the_switch_what_landed_in_the_old_version_all_
     await system.whole(*images)
 
 
+async def test_all_stands_still_until_a_slow_models_image_has_ended(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that goes on without a gap would otherwise never let it switch."""
+    images = [picture(number) for number in range(3)]
+    await system.land(*images[:2])
+    lease = system.ledger.lease(images[2].record)
+    assert isinstance(lease, Lease)
+    await system.store.land(images[2])
+    monkeypatch.setattr(reindexing, "REST_SECONDS", 0.0)
+    looks: list[int] = []
+
+    def report(step: str, done: int, total: int | None) -> None:
+        if step == "waiting for images in work":
+            looks.append(done)
+            if len(looks) == 2:
+                assert system.ledger.land(lease)
+
+    one, said = await system.begun(), list[str]()
+    reindexer = Reindexer(system.ledger, system.store, system.making, one, 0.0, 10.0, report=report, say=said.append)
+    assert (await reindexer.run()).state == "switched"
+    assert (looks, said) == ([1, 1], [])
+    await system.whole(*images)
+
+
+async def test_it_does_not_end_while_one_is_in_work_that_began_with_the_old_version(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was ended while all stood still, and others went on before they knew of the switch."""
+    images = [picture(number) for number in range(3)]
+    await system.land(*images[:2])
+    old = replace(await system.store.current(), told_apart=True)
+    reindexer = system.reindexer(await system.begun())
+    with monkeypatch.context() as patched:
+        patched.setattr(reindexer, "_settle", AsyncMock(side_effect=Cut))
+        with pytest.raises(Cut):
+            await reindexer.run()
+    lease = system.ledger.lease(images[2].record)
+    assert isinstance(lease, Lease)
+    waits = asyncio.Event()
+
+    async def landed_late() -> None:
+        await waits.wait()
+        with system.store.held(old):
+            await system.store.land(images[2])
+        assert system.ledger.land(lease)
+
+    late = asyncio.create_task(landed_late())
+    monkeypatch.setattr(reindexing, "REST_SECONDS", 0.0)
+    reindexer = Reindexer(
+        system.ledger, system.store, system.making, reindexer.one, 0.0, 0.0, say=lambda _: waits.set()
+    )
+    assert (await reindexer.run()).state == "switched"
+    await late
+    await system.whole(*images)
+
+
+@pytest.mark.parametrize("lost", ["the store's answer", "a lock's release"])
+async def test_what_lands_after_a_switch_that_seems_to_have_failed_stays(
+    system: System, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    images = [picture(number) for number in range(4)]
+    await system.land(*images[:3])
+    reindexer = system.reindexer(await system.begun())
+    put_in_use, sleep = system.store.put_in_use, asyncio.sleep
+    failed: list[str] = []
+
+    async def unanswered(collection: str) -> None:
+        await put_in_use(collection)
+        if lost == "the store's answer" and len(failed) < 1 + len(vectors_anew.AGAIN_SECONDS):
+            failed.append(lost)
+            raise PartUnavailable("weaviate", "away")
+
+    async def others_go_on(seconds: float) -> None:
+        """One lands in the new version as soon as others may go on, and one that is there is made again."""
+        if seconds == reindexing.BUSY_AGAIN_SECONDS:
+            await system.land(replace(images[3], vector=image(1).vector.repeat(2), embedder=PLAIN))
+        await sleep(seconds)
+
+    @contextmanager
+    def unreleased(*arguments: Any) -> Iterator[None]:
+        with stilled(*arguments):
+            yield
+        if lost == "a lock's release" and not failed:
+            failed.append(lost)
+            raise PartUnavailable("redis", "away")
+
+    monkeypatch.setattr(system.store, "put_in_use", unanswered)
+    monkeypatch.setattr(reindexing, "stilled", unreleased)
+    monkeypatch.setattr(asyncio, "sleep", others_go_on)
+    assert (await reindexer.run()).state == "switched"
+    assert failed
+    await system.whole(*images)
+    with pytest.raises(WeavloaderError, match="in use already"):
+        await reindexer._mirror([images[3].record.id])
+
+
+async def test_it_does_not_end_while_one_that_landed_late_cannot_be_embedded(system: System) -> None:
+    await system.land(picture(0))
+    reindexer = system.reindexer(await system.begun())
+    await system.store.tell_apart(reindexer._old)
+    await system.store.make(reindexer._new)
+    await reindexer._page()
+    nothing = replace(picture(1), thumbnail=b"", caption=Caption(""), record=replace(image(1).record, source="gone"))
+    await system.land(nothing)
+    await system.store.put_in_use(reindexer.one.collection)
+    for _ in range(2):
+        with pytest.raises(WeavloaderError, match=f"of what landed in .* last 1 images .*{nothing.record.id}"):
+            await system.reindex()
+    await system.forget(nothing)
+    assert (await system.reindex()).state == "switched"
+    await system.whole(picture(0))
+
+
 async def test_one_without_a_picture_has_its_captions_vector_and_one_without_both_stops_the_switch(
     system: System,
 ) -> None:
@@ -332,7 +451,7 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     nothing = replace(picture(1), thumbnail=b"", caption=Caption(""), record=replace(image(1).record, source="gone"))
     await system.land(bare, nothing, picture(2))
     old = (await system.store.current()).collection
-    with pytest.raises(NotSwitched, match=f"1 images could not be embedded \\({nothing.record.id}"):
+    with pytest.raises(NotSwitched, match=f"1 images could not be embedded or stored \\({nothing.record.id}"):
         await system.reindex()
     assert (await system.store.current()).collection == old
     under_way = system.ledger.reindexing.under_way()
@@ -347,6 +466,49 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     assert found.made_from == "caption"
 
 
+async def test_one_that_the_store_refuses_is_named_and_the_others_are_copied(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(number) for number in range(3)]
+    await system.land(*images)
+    whole = versioning._whole
+
+    def broken(found: Any) -> Any:
+        one = whole(found)
+        return replace(one, properties={**one.properties, "width": "?"}) if one.id == images[0].record.id else one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versioning, "_whole", broken)
+        with pytest.raises(NotSwitched, match=f"1 images could not be embedded or stored \\({images[0].record.id}"):
+            await system.reindex()
+    under_way = system.ledger.reindexing.under_way()
+    assert under_way is not None
+    assert (list(under_way.missing), under_way.copied) == ([images[0].record.id], 2)
+    assert (await system.reindex()).state == "switched"
+    await system.whole(*images)
+
+
+async def test_where_a_part_is_away_none_of_the_page_is_still_being_embedded(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(number) for number in range(3)]
+    await system.land(*images)
+    page = await system.store.whole_page(await system.store.current(), "", 3)
+    vector, ended = system.making._vector, list[str]()
+
+    async def away(found: Any) -> Any:
+        if found.id == page[0].id:
+            raise PartUnavailable("triton", "away")
+        made = await vector(found)
+        ended.append(found.id)
+        return made
+
+    monkeypatch.setattr(system.making, "_vector", away)
+    with pytest.raises(PartUnavailable, match="away"):
+        await system.making.vectors(page, 3)
+    assert set(ended) == {found.id for found in page[1:]}
+
+
 async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,8 +517,8 @@ async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     one = await system.begun()
     put = system.store.put
 
-    async def losing(version: Any, objects: Any) -> None:
-        await put(version, [each for each in objects if each[0] != images[0].record.id])
+    async def losing(version: Any, objects: Any) -> Any:
+        return await put(version, [each for each in objects if each[0] != images[0].record.id])
 
     with monkeypatch.context() as patched:
         patched.setattr(system.store, "put", losing)
@@ -386,6 +548,22 @@ async def test_cancelled_nothing_of_it_is_left(system: System) -> None:
         await cancel(system.ledger, system.store)
 
 
+async def test_another_collections_reindex_is_neither_gone_on_with_nor_cancelled(system: System) -> None:
+    await system.land(picture(0))
+    one = await system.begun()
+    name = (await system.store.current()).collection
+    other = WeaviateStore(system.settings.weaviate.model_copy(update={"collection": f"{name}Other"}))
+    try:
+        with pytest.raises(UsageError, match=f"set WEAVLOADER_COLLECTION={name} and"):
+            await cancel(system.ledger, other)
+        with pytest.raises(UsageError, match=f"set WEAVLOADER_COLLECTION={name} and"):
+            await run(system.settings, system.ledger, other, "", False, False, Voice(True))
+    finally:
+        await other.close()
+    assert system.ledger.reindexing.under_way() == one
+    assert (await cancel(system.ledger, system.store)).state == "cancelled"
+
+
 async def test_what_a_lost_ledger_left_is_dropped_by_the_next_one(system: System) -> None:
     images = [picture(number) for number in range(3)]
     await system.land(*images)
@@ -405,13 +583,40 @@ async def test_nothing_to_do_is_said(system: System) -> None:
         await system.begun()
 
 
+async def test_vectors_that_are_the_models_only_in_part_are_made_anew(system: System) -> None:
+    """As `reprocess` with another model of the same length leaves them, where nothing was ever reindexed."""
+    images = [picture(number, embedder=PLAIN) for number in range(2)]
+    await system.land(*images, picture(2))
+    assert (await system.reindex()).copied == 3
+    await system.whole(*images, picture(2))
+
+
+async def test_none_begins_where_the_server_knows_no_aliases(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    await system.land(picture(0))
+    client = await system.store._connected()
+    version = client._connection._weaviate_version
+    monkeypatch.setattr(client._connection, "_weaviate_version", type(version)(1, 31, 9))
+    with pytest.raises(ConfigurationError, match=r"needs 1\.32 or newer"):
+        await system.begun()
+    assert system.ledger.reindexing.under_way() is None
+
+
 async def test_two_at_a_time_are_refused(system: System) -> None:
     with (
         alone(system.ledger),
-        pytest.raises(UsageError, match="another `reindex` runs"),
+        pytest.raises(UsageError, match="another `reindex` or a restoring runs"),
         alone(Ledger(system.settings.jobs)),
     ):
         raise AssertionError("not reached")
+
+
+async def test_none_begins_where_a_restoring_was_interrupted(system: System) -> None:
+    await system.land(picture(0))
+    system.ledger.copies.begin("a back-up")
+    with pytest.raises(UsageError, match="end it first, with the same `restore` command"):
+        await system.begun()
+    system.ledger.copies.end()
+    assert (await system.reindex()).state == "switched"
 
 
 async def test_a_processor_lands_with_the_versions_own_model(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,6 +667,28 @@ async def test_an_empty_first_version_does_not_hide_the_others(system: System) -
         await fresh.close()
     await system.store.put_in_use(f"{old.collection}_v2")
     await system.whole(picture(0))
+
+
+async def test_a_collection_of_somebodys_own_with_a_versions_name_is_none(system: System) -> None:
+    """Neither forgetting, cancelling, dropping nor the next reindex touches it."""
+    await system.land(picture(0), picture(1))
+    name = (await system.store.current()).collection
+    own = WeaviateStore(system.settings.weaviate.model_copy(update={"collection": f"{name}_v2"}))
+    try:
+        await own.land(picture(0))
+        assert [one.collection for one in await system.store.versions()] == [name]
+        await system.begun()
+        await cancel(system.ledger, system.store)
+        await system.reindex()
+        assert (await system.store.current()).collection == f"{name}_v3"
+        await system.forget(picture(0))
+        assert [one.collection for one in await system.store.versions()] == [name, f"{name}_v3"]
+        await system.whole(picture(1))
+        await system.store.drop()
+        assert await own.count() == 1
+    finally:
+        await own.drop()
+        await own.close()
 
 
 def test_a_reindex_is_kept_as_it_is(ledger: Ledger) -> None:

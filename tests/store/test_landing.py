@@ -16,7 +16,7 @@ from client import WeaviateStore
 from errors import PartUnavailable, PermanentError
 from records import Place
 from settings import Weaviate
-from store.objects import told_apart
+from store.objects import with_noise
 from tests.store.conftest import Observed
 from tests.store.images import CHICAGO, direction, image
 
@@ -144,7 +144,7 @@ async def test_a_collection_that_was_deleted_meanwhile_is_made_anew(
 
 async def test_equal_vectors_are_told_apart_by_less_than_any_result_moves(store: WeaviateStore):
     same = direction(1, 384)
-    one, two = told_apart(same), told_apart(same)
+    one, two = with_noise(same), with_noise(same)
     assert 1e-7 < 1 - float(one.astype(np.float64) @ two.astype(np.float64)) < 1e-5
     await store.land(image(1))
     kept = await store.vector_of(image(1).record.id)

@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from client import WeaviateStore
 from errors import ConfigurationError, PartUnavailable, UsageError, WeavloaderError
+from job_system.reindex_ends import alone
 from ledger import Lease, Ledger
 from records import ImageRecord
 from settings import PROJECT_ROOT, Jobs, Loaded, Paths, Sage, Settings, Weaviate
@@ -395,6 +396,12 @@ async def test_only_one_is_at_it(system: System, tmp_path: Path) -> None:
         pytest.raises(WeavloaderError, match="wait for its end"),
     ):
         await system.backup(tmp_path / "out").run()
+
+
+async def test_no_restore_begins_while_a_reindex_does(system: System, tmp_path: Path) -> None:
+    await system.backup(tmp_path / "out").run()
+    with alone(system.ledger), pytest.raises(UsageError, match="another `reindex` or a restoring runs"):
+        await system.restore(tmp_path / "out")
 
 
 async def test_a_restore_waits_for_what_is_in_work(system: System, tmp_path: Path) -> None:

@@ -446,6 +446,23 @@ async def test_a_processor_lands_with_the_versions_own_model(system: System, mon
         await ports.close()
 
 
+async def test_whether_models_are_quick_again_is_asked_of_the_versions_own_embedder(system: System) -> None:
+    """Not of the configured one: of its answers an innocent image would die, or a guilty one live."""
+    await system.land(picture(0))
+    await system.reindex()
+    broken = system.settings.triton.model_copy(update={"embedder": "embedder_nan"})
+    settings = system.settings.model_copy(update={"triton": broken})
+    ports = await OpenPorts.open(settings, KnownSources(settings, system.ledger))
+    try:
+        async with ports.settled() as settled:
+            assert settled.embedder == "plain_embedder"
+            assert await settled.quick_again()
+        assert ports._versions is not None
+        assert not await ports._versions._as_configured().quick_again()
+    finally:
+        await ports.close()
+
+
 async def test_an_empty_first_version_does_not_hide_the_others(system: System) -> None:
     """What says which is in use was removed by hand, and the first version is gone."""
     await system.land(picture(0))

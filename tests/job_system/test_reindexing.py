@@ -15,7 +15,15 @@ import pytest
 import pytest_asyncio
 
 from client import VERSION_SECONDS, WeaviateStore
-from errors import ConfigurationError, NotFound, PartUnavailable, UsageError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    LoginRefused,
+    NotFound,
+    PartUnavailable,
+    TransientError,
+    UsageError,
+    WeavloaderError,
+)
 from inference import TritonConnection, open_embedder
 from job_system import reindexing, vectors_anew
 from job_system.forgetting import finish
@@ -345,6 +353,58 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     found = await system.store.whole(bare.record.id)
     assert found is not None
     assert found.made_from == "caption"
+
+
+class Source:
+    """A source that fails so many times, or for ever, and gives the picture then."""
+
+    def __init__(self, error: WeavloaderError, failures: int) -> None:
+        self.error, self.failures, self.asked = error, failures, 0
+
+    async def fetch(self, record: Any) -> bytes:
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise self.error
+        return encoded(noise(32, 24, 7))
+
+    def given_to(self, making: Making, said: list[str]) -> Making:
+        ports: Any = replace(making._ports, fetcher=self)
+        return Making(
+            making._ledger, ports, making._sources, replace(making._again, thumbnail_first=False), said.append
+        )
+
+
+OUTAGES = (
+    PartUnavailable("storage", "the storage is away"),
+    TransientError("the storage stutters", cause="fetch_timeout"),
+    LoginRefused("storage", "the storage refuses the login"),
+)
+
+
+async def test_an_outage_of_a_source_fixes_no_poor_vectors(system: System) -> None:
+    """It is waited for; then a thumbnail does, and what has none is missing and not embedded by its caption."""
+    bare = picture(0, thumbnail=b"", content_hash="")
+    await system.land(bare, picture(1, content_hash=""))
+    objects = await system.store.whole_objects(await system.store.current(), [bare.record.id, picture(1).record.id])
+    found, other = objects[bare.record.id], objects[picture(1).record.id]
+    for error in OUTAGES:
+        said: list[str] = []
+        making = Source(error, failures=3).given_to(system.making, said)
+        for one in (found, other):
+            vector = (await making.vectors([one], 1))[one.id]
+            assert isinstance(vector, tuple)
+            assert vector[1] == "original"
+        assert said == [f"waiting 0.01 s: {error}"]
+        source = Source(error, failures=1000)
+        making = source.given_to(system.making, [])
+        missing = (await making.vectors([found], 1))[found.id]
+        assert isinstance(missing, TransientError)
+        assert str(missing) == str(error)
+        assert source.asked == 4
+        vector = (await making.vectors([other], 1))[other.id]
+        assert isinstance(vector, tuple)
+        assert vector[1] == "thumbnail"
+        assert source.asked == 4 + 3, "what was waited for in vain is not waited for so long again"
 
 
 async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(

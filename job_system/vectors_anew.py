@@ -39,6 +39,11 @@ class Making:
         self._width, self._looked_at = BESIDE, float("-inf")
         self._in_vain: dict[str, float] = {}  # when each source was waited for in vain
 
+    @property
+    def originals_first(self) -> bool:
+        """Whether a thumbnail only stands in for an original that cannot be had."""
+        return not self._again.thumbnail_first
+
     def width(self) -> int:
         """How many images may be embedded at a time now: others go first."""
         if time.monotonic() - self._looked_at > FRESH_SECONDS:

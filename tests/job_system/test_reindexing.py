@@ -405,6 +405,10 @@ async def test_an_outage_of_a_source_fixes_no_poor_vectors(system: System) -> No
         assert isinstance(vector, tuple)
         assert vector[1] == "thumbnail"
         assert source.asked == 4 + 3, "what was waited for in vain is not waited for so long again"
+    reindexer = Reindexer(system.ledger, system.store, making, await system.begun(), 0.0)
+    await system.store.make(reindexer._new)
+    await reindexer._copy([other], 1)
+    assert (reindexer.one.copied, reindexer.one.of_thumbnails) == (1, 1)
 
 
 async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(

@@ -26,7 +26,7 @@ from job_system.vectors_anew import ALONE, Making
 from ledger import Ledger
 from ledger.reindexing import COMPARING, COPYING, SWITCHED, Reindex
 from processing import CAPTION_ALONE
-from records import EMBEDDING, THUMBNAIL
+from records import EMBEDDING
 
 if TYPE_CHECKING:
     from client import WeaviateStore
@@ -158,7 +158,7 @@ class Reindexer:
 
     async def _copy(self, objects: Sequence[WholeObject], width: int) -> None:
         vectors = await self._making.vectors(objects, width)
-        ready, missing, of_captions, of_thumbnails = [], dict(self.one.missing), 0, 0
+        ready, missing, of_captions = [], dict(self.one.missing), 0
         for one in objects:
             made = vectors[one.id]
             if isinstance(made, WeavloaderError):
@@ -167,14 +167,13 @@ class Reindexer:
                 continue
             missing.pop(one.id, None)
             of_captions += made[1] == CAPTION_ALONE
-            of_thumbnails += made[1] == THUMBNAIL and self._making.originals_first
             ready.append((one.id, {**one.properties, **self._made(made[1])}, made[0]))
         await self._store.put(self._new, ready)
         self.one = replace(
             self.one,
             copied=self.one.copied + len(ready),
             of_captions=self.one.of_captions + of_captions,
-            of_thumbnails=self.one.of_thumbnails + of_thumbnails,
+            of_thumbnails=self.one.of_thumbnails + self._making.stood_in(vectors),
             missing=missing,
         )
         await self._leave_forgotten([image for image, _, _ in ready])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ from errors import PartUnavailable, PermanentError, TransientError, WeavloaderEr
 from job_system.known_sources import KnownSources
 from ledger import Ledger
 from processing import Again, NoOriginal, Ports, embed_anew
-from records import ORIGINAL, Vector, giving_way
+from records import ORIGINAL, THUMBNAIL, Vector, giving_way
 
 if TYPE_CHECKING:
     from store.versioning import WholeObject
@@ -39,10 +39,11 @@ class Making:
         self._width, self._looked_at = BESIDE, float("-inf")
         self._in_vain: dict[str, float] = {}  # when each source was waited for in vain
 
-    @property
-    def originals_first(self) -> bool:
-        """Whether a thumbnail only stands in for an original that cannot be had."""
-        return not self._again.thumbnail_first
+    def stood_in(self, vectors: Mapping[str, tuple[Vector, str] | WeavloaderError]) -> int:
+        """How many of these are of thumbnails that stand in for originals which could not be had."""
+        if self._again.thumbnail_first:
+            return 0
+        return sum(isinstance(made, tuple) and made[1] == THUMBNAIL for made in vectors.values())
 
     def width(self) -> int:
         """How many images may be embedded at a time now: others go first."""

@@ -355,6 +355,26 @@ async def test_one_without_a_picture_has_its_captions_vector_and_one_without_bot
     assert found.made_from == "caption"
 
 
+async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(number) for number in range(3)]
+    await system.land(*images)
+    one = await system.begun()
+    put = system.store.put
+
+    async def losing(version: Any, objects: Any) -> None:
+        await put(version, [each for each in objects if each[0] != images[0].record.id])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(system.store, "put", losing)
+        with pytest.raises(NotSwitched, match=r"holds 3 objects and .*_v2 2"):
+            await system.reindexer(one).run()
+    assert (await system.store.current()).number == 1
+    assert (await system.reindex()).state == "switched"
+    await system.whole(*images)
+
+
 class Source:
     """A source that fails so many times, or for ever, and gives the picture then."""
 
@@ -409,26 +429,6 @@ async def test_an_outage_of_a_source_fixes_no_poor_vectors(system: System) -> No
     await system.store.make(reindexer._new)
     await reindexer._copy([other], 1)
     assert (reindexer.one.copied, reindexer.one.of_thumbnails) == (1, 1)
-
-
-async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = [picture(number) for number in range(3)]
-    await system.land(*images)
-    one = await system.begun()
-    put = system.store.put
-
-    async def losing(version: Any, objects: Any) -> None:
-        await put(version, [each for each in objects if each[0] != images[0].record.id])
-
-    with monkeypatch.context() as patched:
-        patched.setattr(system.store, "put", losing)
-        with pytest.raises(NotSwitched, match=r"holds 3 objects and .*_v2 2"):
-            await system.reindexer(one).run()
-    assert (await system.store.current()).number == 1
-    assert (await system.reindex()).state == "switched"
-    await system.whole(*images)
 
 
 async def test_cancelled_nothing_of_it_is_left(system: System) -> None:

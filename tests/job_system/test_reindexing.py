@@ -425,7 +425,8 @@ async def test_an_outage_of_a_source_fixes_no_poor_vectors(system: System) -> No
         assert isinstance(vector, tuple)
         assert vector[1] == "thumbnail"
         assert source.asked == 4 + 3, "what was waited for in vain is not waited for so long again"
-    reindexer = Reindexer(system.ledger, system.store, making, await system.begun(), 0.0)
+    system.making = making
+    reindexer = system.reindexer(await system.begun())
     await system.store.make(reindexer._new)
     await reindexer._copy([other], 1)
     assert (reindexer.one.copied, reindexer.one.of_thumbnails) == (1, 1)

@@ -48,7 +48,8 @@ _CLOSE_SECONDS = 10.0
 _ATTEMPTS = 2
 
 #: Seconds for which it is not asked again which version of the collection is in use, those after which nobody goes by
-#: an answer any more, however long it was on its way, and how often it is asked for then.
+#: an answer any more, however long it was on its way, and how often it is asked for then. In between it is asked for
+#: while all go on.
 VERSION_SECONDS, OLDEST_VERSION_SECONDS = 2.0, 5.0
 _VERSION_ATTEMPTS = 5
 
@@ -99,6 +100,7 @@ class WeaviateStore(Versioning, Removing, Copying):
         self._client: weaviate.WeaviateAsyncClient | None = None
         self._in_use: Version | None = None
         self._looked_at = float("-inf")  # when that was asked for
+        self._let_go_at = float("-inf")  # what was asked for before is not believed
         self._ready: dict[str, Collection] = {}  # to land in
         self._seen: dict[str, Collection] = {}  # to read
         self._opening = asyncio.Lock()
@@ -149,15 +151,18 @@ class WeaviateStore(Versioning, Removing, Copying):
         if (held := _held.get()) is not None:
             return held
         for _ in range(_VERSION_ATTEMPTS):
-            if self._in_use is not None and time.monotonic() - self._looked_at <= VERSION_SECONDS:
-                return self._in_use
+            known, age = self._in_use, time.monotonic() - self._looked_at
+            if known is not None and age <= VERSION_SECONDS:
+                return known
             if self._looking is None or self._looking.done():  # one question and one outcome for all that ask at a time
                 self._looking = asyncio.create_task(self._look_up())
                 self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            if known is not None and age <= OLDEST_VERSION_SECONDS:
+                return known  # the answer is for those who come after
             asked_at, found = await asyncio.shield(self._looking)
-            if time.monotonic() - asked_at <= OLDEST_VERSION_SECONDS:
+            if asked_at >= self._let_go_at and time.monotonic() - asked_at <= OLDEST_VERSION_SECONDS:
                 return found
-        raise border.timed_out(self.address, OLDEST_VERSION_SECONDS)
+        raise border.version_unknown(self.address, OLDEST_VERSION_SECONDS)
 
     @contextmanager
     def held(self, version: Version) -> Iterator[None]:
@@ -246,8 +251,9 @@ class WeaviateStore(Versioning, Removing, Copying):
             check_name(name)
             return await look(await self._connected(), name, self._in_use)
 
-        self._in_use = found = await self._call("open" if self._in_use is None else "version", ask)
-        self._looked_at = asked_at
+        found = await self._call("open" if self._in_use is None else "version", ask)
+        if asked_at >= self._let_go_at:
+            self._in_use, self._looked_at = found, asked_at
         return asked_at, found
 
     async def _look(self, name: str) -> Collection | None:
@@ -267,6 +273,7 @@ class WeaviateStore(Versioning, Removing, Copying):
         self._ready.clear()
         self._seen.clear()
         self._in_use = None
+        self._let_go_at = time.monotonic()
 
     async def _connected(self) -> weaviate.WeaviateAsyncClient:
         if self._closed:

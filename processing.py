@@ -211,12 +211,19 @@ async def redo_image(record: ImageRecord, again: Again, ports: Ports, outputs: O
 CAPTION_ALONE = "caption"
 
 
+class NoOriginal(TransientError):
+    """The original cannot be had now, and may be later."""
+
+    default_cause = "fetch_failed"
+
+
 async def embed_anew(old: StoredImage, again: Again, ports: Ports) -> tuple[Vector, str]:
     """float32[D] of a stored image by the embedder of the ports, with its caption's share, and what it was made of:
-    ``ORIGINAL``, ``THUMBNAIL`` or, where none of them is to be had, ``CAPTION_ALONE``. Its caption stays.
+    ``ORIGINAL``, ``THUMBNAIL`` or, where none of them is to be had any more, ``CAPTION_ALONE``. Its caption stays.
 
-    Raises ``TransientError`` or ``PartUnavailable`` for what may pass, and ``PermanentError`` (``nothing_to_embed``)
-    where there is not even a caption.
+    Raises ``NoOriginal`` where its source does not serve or refuses the login; at the ``last_attempt`` only where there
+    is no thumbnail either. Raises ``TransientError`` or ``PartUnavailable`` for what else may pass, and
+    ``PermanentError`` (``nothing_to_embed``) where there is not even a caption.
     """
     caption = old.hit.result.caption.strip()
     picture = await _picture_of(old, again, ports)
@@ -234,7 +241,8 @@ async def embed_anew(old: StoredImage, again: Again, ports: Ports) -> tuple[Vect
 
 
 async def _picture_of(old: StoredImage, again: Again, ports: Ports) -> tuple[Picture, str] | None:
-    """The best picture of a stored image that can be had; None where there is none."""
+    """The best picture of a stored image that can be had; None where there is none, now or later."""
+    refused: Exception | None = None
     for stored in (True, False) if again.thumbnail_first else (False, True):
         if not old.thumbnail if stored else old.record is None or not again.ask_source:
             continue
@@ -244,8 +252,12 @@ async def _picture_of(old: StoredImage, again: Again, ports: Ports) -> tuple[Pic
             assert old.record is not None
             return await _original(old.record, old, ports), ORIGINAL
         except (WeavloaderError, SkipImage) as error:
-            if not again.last_attempt and _may_pass(error):
-                raise TransientError(str(error), cause="fetch_failed") from None
+            if _may_pass(error) or isinstance(error, LoginRefused):
+                refused = error
+                if not again.last_attempt:
+                    break
+    if refused is not None:
+        raise NoOriginal(str(refused)) from None
     return None
 
 

@@ -99,6 +99,7 @@ async def _run(
                 denied=loaded.sage.unallowed_nodes,
             )
             if dry:
+                await adopter.check()
                 return await _expected(adopter, foreign)
             return await adopter.run(lambda done, total: steps("objects adopted", done, total))
     finally:

@@ -73,6 +73,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         reachable = yield from broker(settings, probes)
         yield from parts(settings, probes, reachable=reachable, running=running)
         if reachable:
+            yield from reindex(probes)
             yield from standing_checked.watches(probes)
 
 
@@ -252,6 +253,28 @@ def neighbours(probes: Probes) -> Finding:
     if allowed:
         return Finding("warning", name, "; ".join(allowed))
     return Finding("ok", name, "no other Celery app and no other installation uses the broker's database")
+
+
+def reindex(probes: Probes) -> Iterator[Finding]:
+    """Where one is under way: whether somebody is at it."""
+    name = "reindex"
+    try:
+        one, at_it = probes.reindex()
+    except WeavloaderError as error:
+        yield Finding("wrong", name, str(error))
+        return
+    if one is None:
+        return
+    told = f"into {one.collection} is under way, {one.gone_by} of {one.total} objects"
+    if at_it:
+        yield Finding("ok", name, told)
+        return
+    yield Finding(
+        "warning",
+        name,
+        f"{told}, and nobody is at it, while all that lands is kept in mind for it: `python main.py reindex` goes on,"
+        " `reindex --cancel` ends it",
+    )
 
 
 def memory(figures: ServerFigures) -> Finding:

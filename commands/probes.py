@@ -22,6 +22,7 @@ from settings import Settings, Weaviate, without_password
 
 if TYPE_CHECKING:
     from job_system.inspection import LivingRoles
+    from ledger.reindexing import Reindex
     from ledger.watches import Unlooked, WatchState
     from metrics.scraped import ClusterCounts
 
@@ -315,6 +316,12 @@ class Probes:
     def watches(self) -> tuple[list[WatchState], Unlooked]:
         """The standing searches, and how far the looking is. Raises as the ledger does."""
         return self._ledger.watches.states(), self._ledger.watches.unlooked()
+
+    def reindex(self) -> tuple[Reindex | None, bool]:
+        """The reindex that is under way, and whether a command is at it. Raises as the ledger does."""
+        from job_system.reindex_ends import LOCK
+
+        return self._ledger.reindexing.under_way(), self._ledger.is_locked(LOCK)
 
     def webhooks(self, urls: Iterable[str]) -> dict[str, WeavloaderError]:
         """Why each of these webhooks that does not takes no connection from here; nothing is posted."""

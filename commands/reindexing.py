@@ -261,9 +261,11 @@ async def _run(
             else:
                 outcome = await run(loaded, ledger, store, embedder, thumbnails, dry, Voice(as_json))
                 told = outcome.to_json()
-                lines = (
-                    outcome.lines() if isinstance(outcome, Expected) else done_lines(outcome, loaded.triton.embedder)
-                )
+                if isinstance(outcome, Expected):
+                    lines = outcome.lines()
+                else:
+                    watches = sum(not state.watch.of_alerts for state in ledger.watches.states())
+                    lines = done_lines(outcome, loaded.triton.embedder, watches)
     finally:
         await store.close()
     if as_json:

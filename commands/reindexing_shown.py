@@ -89,19 +89,27 @@ def status_lines(told: dict[str, Any]) -> list[str]:
     return lines
 
 
-def done_lines(one: Reindex, configured: str) -> list[str]:
-    """What became of a reindex that switched."""
+def done_lines(one: Reindex, configured: str, watches: int) -> list[str]:
+    """What became of a reindex that switched; ``watches`` are the standing searches for pictures that there are."""
     of_captions = (
         f", {one.of_captions} of them of their captions alone, as no picture is left" if one.of_captions else ""
     )
+    of_thumbnails = (
+        f", {one.of_thumbnails} of them of thumbnails, as the originals could not be had" if one.of_thumbnails else ""
+    )
     lines = [
         f"switched: {one.collection} is in use, {one.copied} vectors by {one.embedder} version"
-        f" {one.embedder_version or '?'}{of_captions}",
+        f" {one.embedder_version or '?'}{of_thumbnails}{of_captions}",
         f"{one.old} stays as it was: `python main.py reindex --drop-old` removes it",
     ]
     if configured != one.embedder:
         lines.append(
             f"set WEAVLOADER_EMBEDDER={one.embedder}: searches and landings go by the collection already, and"
             f" `calibrate`, health checks and `up` by the setting, which is {configured}"
+        )
+    if watches:
+        lines.append(
+            f"the thresholds of {watches} standing searches are of {one.old_embedder or 'the model before'}, and"
+            f" {one.embedder} gives other scores: `python main.py watch test NAME --since 7d` shows them"
         )
     return lines

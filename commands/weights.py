@@ -67,7 +67,7 @@ def fetch(what: str, dry_run: bool, keep_settings: bool, collection: str | None,
         return EXIT_OK
     say(f"{len(got)} files fetched, {len(files) - len(got)} were there; all sums are right")
     if not keep_settings:
-        _tell(loaded, changes)
+        _tell(loaded, LIGHT, changes)
     return EXIT_OK
 
 
@@ -92,7 +92,7 @@ def use(what: str, collection: str | None, as_json: bool) -> int:
     if as_json:
         print_json({"settings": changes})
     else:
-        _tell(loaded, changes)
+        _tell(loaded, what, changes)
     return EXIT_OK
 
 
@@ -171,7 +171,14 @@ def _switched(loaded: Loaded, what: str, collection: str | None) -> dict[str, di
     return {name: {"before": before[name], "now": after[name]} for name in wanted}
 
 
-def _tell(loaded: Loaded, changes: dict[str, dict[str, str]]) -> None:
+def _way_back(what: str, changes: dict[str, dict[str, str]]) -> str:
+    if what == PACKAGED:
+        return ""
+    before = changes.get("WEAVLOADER_COLLECTION", {}).get("before")
+    return "; `python main.py models use packaged" + (f" --collection {before}" if before else "") + "` goes back"
+
+
+def _tell(loaded: Loaded, what: str, changes: dict[str, dict[str, str]]) -> None:
     for name, change in changes.items():
         before = f" (before: {change['before']})" if change["before"] != change["now"] else ""
         say(f"{name} = {change['now']}{before}")
@@ -179,7 +186,7 @@ def _tell(loaded: Loaded, changes: dict[str, dict[str, str]]) -> None:
             click.echo(
                 f"note: {name} is set in the environment, which goes before {TOML_FILE.name}: unset it", err=True
             )
-    say(f"written: {TOML_FILE}; `python main.py models use packaged` goes back")
+    say(f"written: {TOML_FILE}{_way_back(what, changes)}")
     if loaded.origins["TRITON_HOST"] == "running stack":
         say("the stack that is running has the models it began with: end it and start `python main.py up` again")
     elif loaded.settings.triton.host:

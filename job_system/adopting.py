@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from errors import ConfigurationError, PermanentError, TransientError
+from errors import ConfigurationError, PermanentError, TransientError, UsageError
 from ledger import Ledger
 from ledger.adoptions import Begun
 from records import (
@@ -126,8 +126,9 @@ class Adopter:
         """Copy what has not been copied.
 
         Raises ``ConfigurationError`` where the vectors are of another length than those that are there, and
-        ``PartUnavailable``; what was copied by then stays so.
+        ``PartUnavailable``; what was copied by then stays so. Else as ``check``.
         """
+        await self.check()
         name = self._foreign.name
         total = await self._foreign.count()
         begun = self._ledger.adoptions.begun(name)
@@ -140,6 +141,16 @@ class Adopter:
             report(adopted.objects, max(total, adopted.objects))
         self._ledger.adoptions.end(name)
         return adopted
+
+    async def check(self) -> None:
+        """Raises ``UsageError`` where the version in use has another model's vectors than these are said to be."""
+        version = await self._store.current()
+        if version.embedder not in ("", self._embedder.name):
+            raise UsageError(
+                f"--embedding-model {self._embedder.name}: the vectors of {version.collection} are of"
+                f" {version.embedder}, and one version has those of one model: give --embedding-model"
+                f" {version.embedder} if it made those of {self._foreign.name} too, else they cannot be adopted here"
+            )
 
     async def look(self, page: Sequence[ForeignObject]) -> tuple[int, int]:
         """What would become of a page, without changing anything: how many images, and their pictures' bytes."""

@@ -169,16 +169,20 @@ class DeepAudit:
 
     async def _search(self, ids: Sequence[str]) -> None:
         for some in _cut(ids, 100):
-            vectors = list((await self._store.vectors(some)).items())
-            for start in range(0, len(vectors), SEARCHES):
-                few = vectors[start : start + SEARCHES]
-                answers = await asyncio.gather(
-                    *(self._store.searchable(image, vector) for image, vector in few if vector is not None)
-                )
-                found = iter(answers)
-                self.findings.not_searchable += [image for image, vector in few if vector is None or not next(found)]
-                self.findings.searched += len(few)
-                self._report("searching for stored images", self.findings.searched, None)
+            with self._store.held(await self._store.current()):  # a vector is found in its own version only
+                await self._search_few(some)
+
+    async def _search_few(self, ids: Sequence[str]) -> None:
+        vectors = list((await self._store.vectors(ids)).items())
+        for start in range(0, len(vectors), SEARCHES):
+            few = vectors[start : start + SEARCHES]
+            answers = await asyncio.gather(
+                *(self._store.searchable(image, vector) for image, vector in few if vector is not None)
+            )
+            found = iter(answers)
+            self.findings.not_searchable += [image for image, vector in few if vector is None or not next(found)]
+            self.findings.searched += len(few)
+            self._report("searching for stored images", self.findings.searched, None)
 
     async def _read_source(self, source: SourceAddress) -> None:
         """Every image that the source lists must have been seen, unless the stream is about to come to it."""

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from job_system.ports import Settled
 from ledger import Lease
 from records import Outputs
 
@@ -15,7 +16,8 @@ from records import Outputs
 class Job:
     """One image in flight. ``ended`` says why it was stopped from outside: ``lost`` lease or ``handed_back``.
 
-    One that is made again does not ``ask_source`` for the original while that refuses the login.
+    One that is made again does not ``ask_source`` for the original while that refuses the login. It is ``settled`` on
+    the version and the models that were in use when its work began.
     """
 
     lease: Lease
@@ -25,6 +27,7 @@ class Job:
     ended: str = ""
     ask_source: bool = True
     stages: dict[str, float] = field(default_factory=dict)
+    settled: Settled | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property

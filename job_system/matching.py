@@ -121,7 +121,7 @@ class Matcher:
         self._watches = watches
         self._pictures = pictures
         self._run = run
-        self._tried: set[tuple[str, str, str]] = set()
+        self._tried: set[tuple[str, str, str]] = set()  # in vain: the watch, and the model with its version
 
     def look(self) -> int:
         """Look at the pictures that wait longest; how many there were.
@@ -135,7 +135,8 @@ class Matcher:
         active = {name: one for name, one in self._watches.active().items() if not one[0].of_alerts}
         ids = list(dict.fromkeys(one.image for one in landed))
         images: dict[str, StoredImage] = self._run(self._pictures.stored(ids, vectors=True))
-        current = [(self._embedded(watch, images.values()), since) for watch, since in active.values()]
+        model = self._run(self._pictures.embedder_name()) if active and images else ""
+        current = [(self._embedded(watch, images.values(), model), since) for watch, since in active.values()]
         matches = self._matches(landed, images, current)
         outcomes = self._watches.matched(landed, matches)
         if outcomes is None:
@@ -178,25 +179,27 @@ class Matcher:
                 )
         return found
 
-    def _embedded(self, watch: Watch, images: Any) -> Watch:
-        """The watch with a vector of the model of today, where the pictures are that one's and the vector is not."""
+    def _embedded(self, watch: Watch, images: Any, model: str) -> Watch:
+        """The watch with a vector of the model that searches ask now, where pictures are its and the vector is not."""
         assert watch.made is not None
         by = watch.made.by
         for image in images:
             made_by = (image.hit.embedding_model, image.embedding_model_version)
             if made_by == (by.name, by.version) or (watch.id, *made_by) in self._tried:
                 continue
-            if made_by[0] != self._run(self._pictures.embedder_name()):
+            if made_by[0] != model:
                 continue
             try:
                 made = self._run(self._pictures.embed_query(watch.query))
             except UsageError as error:  # nothing that another attempt would change
                 log.error("a standing search cannot be embedded", watch=watch.name, error=str(error))
-            else:
-                renewed = watch.with_vector(made)
-                if self._watches.replace(watch, renewed):
-                    log.info("standing search embedded again", watch=watch.name, model=made.by.name)
-                    watch = renewed
-            self._tried.add((watch.id, *made_by))
+                self._tried.add((watch.id, *made_by))
+                return watch
+            if (made.by.name, made.by.version) != made_by:  # it would be tried for each picture of that version
+                self._tried.add((watch.id, *made_by))
+            renewed = watch.with_vector(made)
+            if self._watches.replace(watch, renewed):
+                log.info("standing search embedded again", watch=watch.name, model=made.by.name)
+                watch = renewed
             return watch
         return watch

@@ -60,6 +60,29 @@ def _decoded(status: str, seconds: float) -> None:
 
 
 QuickAgain = Callable[[], Awaitable[bool]]
+
+
+async def _not_quick() -> bool:
+    return False
+
+
+class OneAnswer:
+    """A question whose answer all get that ask it at a time."""
+
+    def __init__(self, ask: QuickAgain) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[bool] | None = None
+
+    async def __call__(self) -> bool:
+        """Ask, or wait with those that do."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._asked())
+        return await asyncio.shield(self._asking)
+
+    async def _asked(self) -> bool:
+        return await self._ask()
+
+
 #: Of some ports, those that an order is carried out with, and whether a thumbnail shows its models all they would see.
 Choose = Callable[[Redo, Ports], tuple[Ports, bool]]
 
@@ -68,12 +91,13 @@ Choose = Callable[[Redo, Ports], tuple[Ports, bool]]
 class Settled:
     """What one image is worked on with from beginning to end: the version of the collection that is in use does not
     change meanwhile. ``embedder`` is the model of its vectors; '' where it says none, and the configured one makes
-    them.
+    them. ``quick_again`` asks whether its models, which answered nobody in time, are quick again.
     """
 
     ports: Ports
     chosen: Choose = lambda _order, ports: (ports, False)
     embedder: str = ""
+    quick_again: QuickAgain = _not_quick
 
 
 @dataclass(frozen=True)
@@ -104,8 +128,7 @@ class Versions:
 
     def __init__(self, settings: Settings, connection: TritonConnection, store: WeaviateStore, ports: Ports) -> None:
         self._settings, self._connection, self._store = settings, connection, store
-        configured = settings.triton.embedder
-        self._known = {configured: Settled(ports, partial(_chosen, settings, connection), configured)}
+        self._known = {settings.triton.embedder: self._made(settings, ports)}
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[Settled]:
@@ -133,8 +156,20 @@ class Versions:
             if reads_original(embedder):
                 ports = replace(ports, preparer=KeepingOriginals(ports.preparer))
             settings = self._settings.model_copy(update={"triton": triton})
-            self._known[name] = Settled(ports, partial(_chosen, settings, self._connection), name)
+            self._known[name] = self._made(settings, ports)
         return self._known[name]
+
+    def _made(self, settings: Settings, ports: Ports) -> Settled:
+        """With the models that the settings name."""
+        connection = self._connection
+
+        async def quick() -> bool:
+            from inference import open_captioner, open_embedder, quick_again
+
+            models = open_captioner(settings.triton, connection), open_embedder(settings.triton, connection)
+            return await quick_again(connection, *models)
+
+        return Settled(ports, partial(_chosen, settings, connection), settings.triton.embedder, OneAnswer(quick))
 
 
 class OpenPorts:
@@ -144,14 +179,13 @@ class OpenPorts:
         self,
         ports: Ports,
         stack: AsyncExitStack,
-        quick_again: QuickAgain | None = None,
+        quick_again: QuickAgain = _not_quick,
         versions: Versions | None = None,
     ) -> None:
         self.ports = ports
         self._stack = stack
-        self._quick_again = quick_again
+        self._alone = Settled(ports, quick_again=OneAnswer(quick_again))
         self._versions = versions
-        self._asking: asyncio.Task[bool] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, sources: KnownSources) -> Self:
@@ -165,7 +199,6 @@ class OpenPorts:
             TritonConnection,
             open_captioner,
             open_embedder,
-            quick_again,
             read_originals,
         )
         from sources import ImageFetcher, NodePlaces, OwnFiles
@@ -197,25 +230,13 @@ class OpenPorts:
                 store=store,
                 text_share=settings.triton.text_share,
             )
-            asked, ports = partial(quick_again, connection, captioner, embedder), timed(ports)
-            return cls(ports, stack.pop_all(), asked, Versions(settings, connection, store, ports))
+            ports = timed(ports)
+            return cls(ports, stack.pop_all(), versions=Versions(settings, connection, store, ports))
         raise AssertionError("an exit stack swallows nothing")
 
     def settled(self) -> AbstractAsyncContextManager[Settled]:
         """What one image is worked on with. Raises as the store does."""
-        return nullcontext(Settled(self.ports)) if self._versions is None else self._versions.settled()
-
-    async def quick_again(self) -> bool:
-        """Whether models that answered nobody in time are quick again: one answer for all that ask at a time."""
-        if self._quick_again is None:
-            return False
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(self._quick_again))
-        return await asyncio.shield(self._asking)
-
-    @staticmethod
-    async def _ask(quick_again: QuickAgain) -> bool:
-        return await quick_again()
+        return nullcontext(self._alone) if self._versions is None else self._versions.settled()
 
     async def close(self) -> None:
         """Close all of it."""

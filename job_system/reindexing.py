@@ -189,6 +189,7 @@ class Reindexer:
             self.one,
             copied=self.one.copied + len(ready),
             of_captions=self.one.of_captions + of_captions,
+            of_thumbnails=self.one.of_thumbnails + self._making.stood_in(vectors),
             missing=missing,
         )
         await self._leave_forgotten(list(ready))

@@ -263,10 +263,10 @@ class Runtime:
                 with recorder.timing(job.stages), giving_way(job.lease.behind):
                     await self._bring(record, job, ports)
         except PartUnavailable as error:
-            if error.cause != MODEL_SLOW:
+            if error.cause != MODEL_SLOW or job.settled is None:
                 raise
             with self.outages.untried(error):
-                quick_again = await ports.quick_again()
+                quick_again = await job.settled.quick_again()
             if not quick_again:
                 raise
             raise PartDied(
@@ -282,6 +282,7 @@ class Runtime:
         """Land the image, or what is made again of one that had landed."""
         lease = job.lease
         async with ports.settled() as settled:
+            job.settled = settled
             watched = self.pauses.watching(settled.ports)
             if not lease.redo:
                 await process_image(record, watched, job.outputs)

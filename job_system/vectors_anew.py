@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from errors import PartUnavailable, PermanentError, TransientError, WeavloaderError
 from job_system.known_sources import KnownSources
 from ledger import Ledger
-from processing import Again, Ports, embed_anew
-from records import Vector, giving_way
+from processing import Again, NoOriginal, Ports, embed_anew
+from records import ORIGINAL, THUMBNAIL, Vector, giving_way
 
 if TYPE_CHECKING:
     from store.versioning import WholeObject
@@ -24,6 +24,8 @@ FRESH_SECONDS = 0.5
 #: Seconds between attempts where a part is away or a model fails, and the number of an image's own attempts.
 AGAIN_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)
 ATTEMPTS = 3
+#: Seconds for which a source that was waited for in vain is not waited for so long again.
+IN_VAIN_SECONDS = 600.0
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -35,6 +37,13 @@ class Making:
     def __init__(self, ledger: Ledger, ports: Ports, sources: KnownSources, again: Again, say: Say) -> None:
         self._ledger, self._ports, self._sources, self._again, self._say = ledger, ports, sources, again, say
         self._width, self._looked_at = BESIDE, float("-inf")
+        self._in_vain: dict[str, float] = {}  # when each source was waited for in vain
+
+    def stood_in(self, vectors: Mapping[str, tuple[Vector, str] | WeavloaderError]) -> int:
+        """How many of these are of thumbnails that stand in for originals which could not be had."""
+        if self._again.thumbnail_first:
+            return 0
+        return sum(isinstance(made, tuple) and made[1] == THUMBNAIL for made in vectors.values())
 
     def width(self) -> int:
         """How many images may be embedded at a time now: others go first."""
@@ -64,21 +73,40 @@ class Making:
         return made
 
     async def _vector(self, found: WholeObject) -> tuple[Vector, str] | WeavloaderError:
-        if found.image.record is not None:
-            self._sources.learn(found.image.record)
-        for attempt in range(ATTEMPTS):
-            again = replace(self._again, last_attempt=attempt == ATTEMPTS - 1)
+        """An original is waited for as a part is, then a thumbnail does; without one there is no vector: it would be
+        of the caption for good.
+        """
+        record, source = found.image.record, ""
+        if record is not None:
+            self._sources.learn(record)
+            source = record.source
+        patient = time.monotonic() - self._in_vain.get(source, float("-inf")) > IN_VAIN_SECONDS
+        waits = AGAIN_SECONDS if patient else AGAIN_SECONDS[: ATTEMPTS - 1]
+        lacking = False
+        for attempt, seconds in enumerate((*waits, None)):
+            again = replace(self._again, last_attempt=seconds is None)
             try:
                 with giving_way():
-                    return await embed_anew(found.image, again, self._ports)
+                    made = await embed_anew(found.image, again, self._ports)
+                if patient and lacking and again.last_attempt and made[1] != ORIGINAL:
+                    self._in_vain[source] = time.monotonic()
+                return made
             except PartUnavailable:
                 raise
             except PermanentError as error:
                 return error
-            except TransientError as error:
-                if again.last_attempt:
+            except NoOriginal as error:
+                lacking = True
+                if seconds is None:
+                    if patient:
+                        self._in_vain[source] = time.monotonic()
                     return error
-            await asyncio.sleep(AGAIN_SECONDS[attempt])
+                if attempt >= ATTEMPTS - 1:
+                    self._say(f"waiting {seconds:g} s: {error}")
+            except TransientError as error:
+                if attempt >= ATTEMPTS - 1 or seconds is None:
+                    return error
+            await asyncio.sleep(seconds or 0.0)
         raise AssertionError("the last attempt returns")
 
     async def patiently(self, what: Callable[[], Awaitable[T]]) -> T:

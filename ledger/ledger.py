@@ -308,6 +308,10 @@ class Ledger:
         """Whether this caller alone holds ``name`` while the block runs; never waits. ``ttl`` is in seconds."""
         return held(self._connection, name, ttl)
 
+    def is_locked(self, name: str) -> bool:
+        """Whether somebody holds ``name`` by ``lock``, or died within its ``ttl``."""
+        return bool(self._connection.command("EXISTS", f"{PREFIX}lock:{name}"))
+
     def beat(self, role: str, ttl: float) -> None:
         """Say that a role (``stream@host`` …) lives for ``ttl`` seconds more; 0 says that it ends."""
         self._roles.mention(role, ttl)

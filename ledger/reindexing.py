@@ -28,8 +28,9 @@ class Reindex:
     """One reindex. ``collection`` is filled from ``old``, with vectors of ``embedder``; ``old_embedder`` made the older
     ones. Of ``total`` objects when it began, ``gone_by`` have been gone by, up to the id ``after``.
     ``copied`` counts objects, those that landed meanwhile too; ``of_captions`` are those of which there was no picture
-    any more, and ``missing`` those that could not be made, with the reason. ``thumbnails`` says that no original is
-    asked for where there is one. Times are seconds since the epoch.
+    any more, ``of_thumbnails`` those whose original could not be had, and ``missing`` those that could not be made,
+    with the reason. ``thumbnails`` says that no original is asked for where there is one. Times are seconds since the
+    epoch.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Reindex:
     copied: int = 0
     removed: int = 0
     of_captions: int = 0
+    of_thumbnails: int = 0
     ended: float = 0.0
     missing: dict[str, str] = field(default_factory=dict)
 

@@ -136,6 +136,16 @@ def timed_out(address: str, seconds: float) -> PartUnavailable:
     )
 
 
+def version_unknown(address: str, seconds: float) -> PartUnavailable:
+    """Which version of the collection is in use is told too late to go by it."""
+    return PartUnavailable(
+        PART,
+        f"Weaviate at {address} takes more than {seconds:g} s to tell which version of the collection is in use, and an"
+        " answer that old may be wrong: see what slows it down",
+        cause="store_timeout",
+    )
+
+
 def rejected(why: str) -> PermanentError:
     """The store will never take this object."""
     return PermanentError(f"Weaviate does not take this object: {_line(why)}", cause="store_rejected")

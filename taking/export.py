@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from errors import WeavloaderError
+from errors import UsageError, WeavloaderError
 from records import SearchFilters, StoredImage
 from searching import Finder
 from settings import version
@@ -123,32 +123,39 @@ class Export:
         self._columns = columns(vectors=question.vectors)
 
     async def run(self) -> Done:
-        """Export, or go on where an export of the same question was killed.
+        """Export, or go on where an export of the same question was killed. All is read from one version of the
+        collection.
 
-        Raises ``UsageError`` for a folder with something else in it, ``WeavloaderError`` where files cannot be written
-        or another command is at it, and what the store raises.
+        Raises ``UsageError`` for a folder with something else in it, or with vectors of another version,
+        ``WeavloaderError`` where files cannot be written or another command is at it, and what the store raises.
         """
         with FilledFolder(self._out, PROGRESS) as folder:
             whole = self._whole()
             if whole is not None:
                 (self._out / PROGRESS).unlink(missing_ok=True)
                 return Done(whole, int(whole["rows"]), was_whole=True)
-            asked = self._question.to_json()
-            noted = folder.check(asked)
-            if noted is None:
-                since, until = self._range()
-                noted = {"since": since, "until": until, "dimensions": await self._dimensions(), "began": _now()}
-                folder.note(asked, **noted, parts=[])
-            told = {name: noted[name] for name in ("since", "until", "dimensions", "began")}
-            parts = self._finished(noted.get("parts", []))
-            before = sum(part.rows for part in parts)
-            async with aclosing(self._parts(told, parts)) as made:
-                async for part in made:
-                    parts.append(part)
-                    folder.note(asked, **told, parts=[one.to_json() for one in parts])
-            manifest = self._manifest(told, parts)
-            self._finish(manifest, parts)
-            return Done(manifest, before, was_whole=False)
+            async with self._finder.settled():
+                return await self._fill(folder)
+
+    async def _fill(self, folder: FilledFolder) -> Done:
+        asked = self._question.to_json()
+        noted = folder.check(asked)
+        collection = await self._collection(noted)
+        if noted is None:
+            since, until = self._range()
+            noted = {"since": since, "until": until, "dimensions": await self._dimensions(), "began": _now()}
+            folder.note(asked, **noted, collection=collection, parts=[])
+        told = {name: noted[name] for name in ("since", "until", "dimensions", "began")}
+        parts = self._finished(noted.get("parts", []))
+        before = sum(part.rows for part in parts)
+        async with aclosing(self._parts(told, parts)) as made:
+            async for part in made:
+                parts.append(part)
+                folder.note(asked, **told, collection=collection, parts=[one.to_json() for one in parts])
+        await self._check_still_there(told, parts)
+        manifest = self._manifest(told, parts)
+        self._finish(manifest, parts)
+        return Done(manifest, before, was_whole=False)
 
     async def estimate(self) -> tuple[Estimate, dict[str, Any] | None]:
         """What is still to be written, measured on a few pages of it, and the manifest of an export that is whole
@@ -158,14 +165,27 @@ class Export:
         if whole is not None:
             return NOTHING, whole
         noted = FilledFolder(self._out, PROGRESS).check(self._question.to_json())
+        async with self._finder.settled():
+            await self._collection(noted)
+            return await self._left(noted), None
+
+    async def _left(self, noted: dict[str, Any] | None) -> Estimate:
         since, until = self._range() if noted is None else (noted["since"], noted["until"])
         parts = self._finished(noted.get("parts", [])) if noted else []
         after = _key(parts[-1].last) if parts else None
         filters = self._filters(since, until)
         rows = max(await self._finder.count(filters) - sum(part.rows for part in parts), 0)
-        if not rows:
-            return NOTHING, None
-        return await self._measured(rows, filters, after), None
+        return await self._measured(rows, filters, after) if rows else NOTHING
+
+    async def _collection(self, noted: dict[str, Any] | None) -> str:
+        """The version that is read. Raises ``UsageError`` where what is there already has another model's vectors."""
+        current, before = await self._finder.version(), (noted or {}).get("collection")
+        if self._question.vectors and before not in (None, current):
+            raise UsageError(
+                f"{self._out} holds vectors of {before}, and {current} is in use by now, whose vectors are another"
+                " model's: export into a new folder"
+            )
+        return current
 
     async def _measured(self, rows: int, filters: SearchFilters, after: tuple[datetime, str] | None) -> Estimate:
         """The estimate, of a few pages. To find the first one the store may be asked many times, so that its time
@@ -237,9 +257,7 @@ class Export:
         done = sum(part.rows for part in before)
         total = await self._finder.count(filters)
         if done and not total:
-            raise WeavloaderError(
-                f"{self._out} holds {done} rows of this range, and the store none: is it the same store and collection?"
-            )
+            raise self._store_is_empty(done)
         draft: _Draft | None = None
         number = len(before)
         try:
@@ -261,6 +279,17 @@ class Export:
         finally:
             if draft is not None:
                 draft.throw_away()
+
+    async def _check_still_there(self, told: dict[str, Any], parts: Sequence[FinishedPart]) -> None:
+        """A version that was dropped meanwhile gives no more rows, and no error."""
+        rows = sum(part.rows for part in parts)
+        if rows and not await self._finder.count(self._filters(told["since"], told["until"])):
+            raise self._store_is_empty(rows)
+
+    def _store_is_empty(self, rows: int) -> WeavloaderError:
+        return WeavloaderError(
+            f"{self._out} holds {rows} rows of this range, and the store none: is it the same store and collection?"
+        )
 
     def _manifest(self, told: dict[str, Any], parts: Sequence[FinishedPart]) -> dict[str, Any]:
         return {

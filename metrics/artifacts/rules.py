@@ -184,6 +184,15 @@ ALERTS = (
         "see that a cleaner runs, which posts: `python main.py doctor`",
     ),
     Alert(
+        "ReindexStands",
+        f"max(sum without (place) (changes({catalog.REINDEX_IMAGES.name}" + '{place=~"left|copied|missing"}[1h])))',
+        "== 0",
+        "15m",
+        "warning",
+        "a reindex is under way and copied nothing for an hour, while all that lands is kept in mind for it",
+        "`python main.py reindex` goes on with it, `reindex --cancel` ends it; `doctor` tells whether it runs",
+    ),
+    Alert(
         "DiskNearReadOnly",
         f"max by (instance, folder) ({catalog.DISK_USED.name})",
         "> 0.85",

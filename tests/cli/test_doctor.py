@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
-from commands.doctor import clocks, disk, imports, memory
-from ledger import ServerFigures
-from settings import PROJECT_ROOT
+from commands.doctor import clocks, disk, imports, memory, reindex
+from commands.probes import Probes
+from job_system.reindex_ends import alone
+from ledger import Ledger, ServerFigures
+from ledger.reindexing import Reindex
+from sections import Jobs
+from settings import PROJECT_ROOT, Settings
 from tests.fixtures.house import settings_for
 from tests.fixtures.redis import Valkey, running_valkey
 
@@ -203,3 +207,16 @@ def test_it_says_whether_up_would_have_a_prometheus(tmp_path: Path) -> None:
 def prometheus_of(environment: dict[str, str]) -> dict[str, Any]:
     done = doctor(environment, "--json")
     return next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "prometheus")
+
+
+def test_a_reindex_that_nobody_is_at_is_told(jobs_settings: Jobs, ledger: Ledger) -> None:
+    with Probes(Settings(jobs=jobs_settings)) as probes:
+        assert list(reindex(probes)) == []
+        assert ledger.reindexing.begin(Reindex(2, "Own_v2", "Own", 1, "one", "1", "other", "1", total=9, began=0.0))
+        (left,) = reindex(probes)
+        assert left.state == "warning"
+        assert "nobody is at it" in left.detail
+        assert "`reindex --cancel`" in left.detail
+        with alone(ledger):
+            (found,) = reindex(probes)
+        assert (found.state, found.detail) == ("ok", "into Own_v2 is under way, 0 of 9 objects")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -9,8 +10,10 @@ import pytest
 
 from commands import deep
 from commands.moments import Moment
+from commands.reindexing_shown import done_lines
 from commands.shown import results_text, size_text, span_text
 from job_system.deep_audit import Findings, Repaired
+from ledger.reindexing import Reindex
 from records import SearchResult
 
 
@@ -55,3 +58,13 @@ def test_sizes_and_spans_are_short() -> None:
     assert sizes == ["0 bytes", "999 bytes", "1.58 kB", "1.16 MB", "25 GB", "30 TB"]
     spans = [span_text(seconds) for seconds in (0.01, 0.154, 42, 600, 9000)]
     assert spans == ["less than 0.1 s", "0.154 s", "42 s", "10 min", "2.5 h"]
+
+
+def test_a_reindex_that_switched_says_what_is_poorer_and_what_no_longer_fits() -> None:
+    one = Reindex(2, "Own_v2", "Own", 1, "light", "1", "clip", "3", total=9, began=0.0, copied=9)
+    plain_lines = done_lines(one, "clip", 0)
+    assert [line.split(":")[0] for line in plain_lines] == ["switched", "Own stays as it was"]
+    assert "of them" not in plain_lines[0]
+    lines = done_lines(replace(one, of_thumbnails=4, of_captions=1), "clip", 2)
+    assert "9 vectors by clip version 3, 4 of them of thumbnails, as the originals could not be had, 1 of" in lines[0]
+    assert lines[-1].startswith("the thresholds of 2 standing searches are of light, and clip gives other scores")

@@ -168,7 +168,12 @@ def test_there_is_a_way_back_and_a_variable_that_goes_before_is_told(copy: Copy,
         assert "WEAVLOADER_EMBEDDER = light_embedder (before: clip_vit_b32)" in done.stdout
         assert "WEAVLOADER_CAPTIONER is set in the environment" in done.stderr
         assert "captioner" not in (copy.folder / "weavloader.toml").read_text()
+        assert "goes back" not in done.stdout
+        assert "models use packaged` goes back" in copy.run("use", "light").stdout
+        other = copy.run("use", "light", "--collection", "Other").stdout
+        assert "models use packaged --collection Fetched` goes back" in other
     finally:
+        copy.told("use", "packaged", "--collection", "Fetched")
         back = copy.told("use", "light")
     assert back["settings"]["WEAVLOADER_EMBEDDER"] == {"before": "light_embedder", "now": tiny.CLIP}
 

@@ -305,6 +305,22 @@ async def test_vectors_of_another_length_are_refused(
     assert ledger.audit().seen == 1
 
 
+async def test_vectors_of_another_model_than_the_versions_are_refused(
+    store: WeaviateStore, ledger: Ledger, field: Field
+) -> None:
+    """Where the version in use tells its model, as after a reindex; the same length says nothing."""
+    field.insert(told(1))
+    await store.ready()
+    await store.tell_apart(store.version_of(1, "clip", "1"))
+    foreign = await store.foreign(field.name)
+    models = {"captioner": "gemma3", "source": "sage"}
+    with pytest.raises(UsageError, match="are of clip, and one version has those of one model"):
+        await Adopter(ledger, store, foreign, Fetch(), embedder="unknown", **models).run()
+    assert ledger.audit().seen == 0
+    await Adopter(ledger, store, foreign, Fetch(), embedder="clip", **models).run()
+    assert ledger.audit().landed == 1
+
+
 async def test_a_collection_that_is_not_there_is_named_with_those_that_are(store: WeaviateStore, field: Field) -> None:
     with pytest.raises(UsageError, match=f"no collection 'Nowhere': it has .*{field.name}"):
         await store.foreign("Nowhere")

@@ -88,6 +88,30 @@ async def test_what_landed_is_found_and_nothing_is_listed(bench: Bench) -> None:
     assert (found.checked, found.searched, found.unread) == (3, 3, {})
 
 
+async def test_a_switch_of_versions_meanwhile_makes_nothing_unsearchable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image's vector is looked for in the version that it was read from."""
+    await bench.land(*await bench.listed(1, 2))
+    store, vectors = bench.store, bench.store.vectors
+    old, new = store.version_of(1, "one", "1"), store.version_of(2, "other", "1")
+
+    async def then_switched(ids: Any) -> Any:
+        found = await vectors(ids)
+        await store.tell_apart(old)
+        await store.make(new)
+        await store.put_in_use(new.collection)
+        return found
+
+    monkeypatch.setattr(store, "vectors", then_switched)
+    audit = bench.audit()
+    async for objects in store.in_range(audit._since, audit._until):
+        await audit._search([found.id for found in objects])
+    assert (await store.current()).collection == new.collection
+    assert (audit.findings.searched, audit.findings.not_searchable) == (2, [])
+    await store.drop()
+
+
 async def test_a_landed_image_that_is_gone_from_the_store_is_missing(bench: Bench) -> None:
     records = await bench.listed(1, 2, 3)
     await bench.land(*records)

@@ -18,7 +18,15 @@ import pytest_asyncio
 from client import VERSION_SECONDS, WeaviateStore
 from commands.adding import Voice
 from commands.reindexing import run
-from errors import ConfigurationError, NotFound, PartUnavailable, UsageError, WeavloaderError
+from errors import (
+    ConfigurationError,
+    LoginRefused,
+    NotFound,
+    PartUnavailable,
+    TransientError,
+    UsageError,
+    WeavloaderError,
+)
 from inference import TritonConnection, open_embedder
 from job_system import reindexing, vectors_anew
 from job_system.forgetting import finish
@@ -529,6 +537,63 @@ async def test_where_the_new_version_lacks_one_it_is_not_put_in_use(
     await system.whole(*images)
 
 
+class Source:
+    """A source that fails so many times, or for ever, and gives the picture then."""
+
+    def __init__(self, error: WeavloaderError, failures: int) -> None:
+        self.error, self.failures, self.asked = error, failures, 0
+
+    async def fetch(self, record: Any) -> bytes:
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise self.error
+        return encoded(noise(32, 24, 7))
+
+    def given_to(self, making: Making, said: list[str]) -> Making:
+        ports: Any = replace(making._ports, fetcher=self)
+        return Making(
+            making._ledger, ports, making._sources, replace(making._again, thumbnail_first=False), said.append
+        )
+
+
+OUTAGES = (
+    PartUnavailable("storage", "the storage is away"),
+    TransientError("the storage stutters", cause="fetch_timeout"),
+    LoginRefused("storage", "the storage refuses the login"),
+)
+
+
+async def test_an_outage_of_a_source_fixes_no_poor_vectors(system: System) -> None:
+    """It is waited for; then a thumbnail does, and what has none is missing and not embedded by its caption."""
+    bare = picture(0, thumbnail=b"", content_hash="")
+    await system.land(bare, picture(1, content_hash=""))
+    objects = await system.store.whole_objects(await system.store.current(), [bare.record.id, picture(1).record.id])
+    found, other = objects[bare.record.id], objects[picture(1).record.id]
+    for error in OUTAGES:
+        said: list[str] = []
+        making = Source(error, failures=3).given_to(system.making, said)
+        for one in (found, other):
+            vector = (await making.vectors([one], 1))[one.id]
+            assert isinstance(vector, tuple)
+            assert vector[1] == "original"
+        assert said == [f"waiting 0.01 s: {error}"]
+        source = Source(error, failures=1000)
+        making = source.given_to(system.making, [])
+        missing = (await making.vectors([found], 1))[found.id]
+        assert isinstance(missing, TransientError)
+        assert str(missing) == str(error)
+        assert source.asked == 4
+        vector = (await making.vectors([other], 1))[other.id]
+        assert isinstance(vector, tuple)
+        assert vector[1] == "thumbnail"
+        assert source.asked == 4 + 3, "what was waited for in vain is not waited for so long again"
+    system.making = making
+    reindexer = system.reindexer(await system.begun())
+    await system.store.make(reindexer._new)
+    await reindexer._copy([other], 1)
+    assert (reindexer.one.copied, reindexer.one.of_thumbnails) == (1, 1)
+
+
 async def test_cancelled_nothing_of_it_is_left(system: System) -> None:
     images = [picture(number) for number in range(3)]
     await system.land(*images)
@@ -648,6 +713,23 @@ async def test_a_processor_lands_with_the_versions_own_model(system: System, mon
         await unsettled.__aexit__(None, None, None)
     finally:
         await connection.close()
+        await ports.close()
+
+
+async def test_whether_models_are_quick_again_is_asked_of_the_versions_own_embedder(system: System) -> None:
+    """Not of the configured one: of its answers an innocent image would die, or a guilty one live."""
+    await system.land(picture(0))
+    await system.reindex()
+    broken = system.settings.triton.model_copy(update={"embedder": "embedder_nan"})
+    settings = system.settings.model_copy(update={"triton": broken})
+    ports = await OpenPorts.open(settings, KnownSources(settings, system.ledger))
+    try:
+        async with ports.settled() as settled:
+            assert settled.embedder == "plain_embedder"
+            assert await settled.quick_again()
+        assert ports._versions is not None
+        assert not await ports._versions._as_configured().quick_again()
+    finally:
         await ports.close()
 
 

@@ -43,6 +43,7 @@ class Gallery:
     model: ModelIdentity = field(default_factory=lambda: ModelIdentity("light", "1"))
     away: bool = False
     embedded: int = 0
+    named: int = 0
 
     async def stored(self, ids: list[str], *, vectors: bool = False) -> dict[str, StoredImage]:
         if self.away:
@@ -55,7 +56,8 @@ class Gallery:
         return Made(np.array([1, 0], np.float32), self.model)
 
     async def embedder_name(self) -> str:
-        return "light"
+        self.named += 1
+        return self.model.name
 
 
 class Bench:
@@ -283,6 +285,20 @@ def test_another_model_has_the_query_embedded_again(bench: Bench) -> None:
     assert renewed.made is not None
     assert renewed.made.by == ModelIdentity("light", "1")
     assert bench.gallery.embedded == 1
+
+
+def test_a_model_that_comes_back_has_the_query_embedded_again_each_time(bench: Bench) -> None:
+    """From light to other and back, and there once more, by one process; the model's name is asked once a look."""
+    bench.watch("cats")
+    bench.watch("dogs")
+    turns, images = bench.turns(), []
+    for name in ("other", "light", "other"):
+        bench.gallery.model = ModelIdentity(name, "1")
+        images += [bench.land(0.9, model=name) for _ in range(2)]
+        until_settled(bench, turns)
+    assert sorted(bench.posted()) == sorted(2 * images)
+    assert bench.gallery.embedded == 6
+    assert bench.gallery.named == 3
 
 
 def test_a_failed_post_is_tried_again_with_the_same_id_and_body(bench: Bench) -> None:

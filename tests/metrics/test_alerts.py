@@ -109,6 +109,18 @@ CASES: dict[str, tuple[Series, Series]] = {
         {"weavloader_webhook_overdue_seconds": always(400)},
         {"weavloader_webhook_overdue_seconds": always(20)},
     ),
+    "ReindexStands": (
+        {
+            'weavloader_reindex_images{place="left"}': always(50),
+            'weavloader_reindex_images{place="copied"}': f"7 8x{MINUTES - 1}",
+            'weavloader_reindex_images{place="changed"}': growing(1),
+        },
+        {
+            'weavloader_reindex_images{place="left"}': f"{MINUTES * 9}-9x{MINUTES}",
+            'weavloader_reindex_images{place="copied"}': growing(9),
+            'weavloader_reindex_images{place="changed"}': always(0),
+        },
+    ),
     "DiskNearReadOnly": (
         {'weavloader_disk_used_ratio{folder="data",instance="a"}': always(0.88)},
         {'weavloader_disk_used_ratio{folder="data",instance="a"}': always(0.5)},

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from client import WeaviateStore
+import client
+from client import OLDEST_VERSION_SECONDS, VERSION_SECONDS, WeaviateStore
 from errors import ConfigurationError, PartUnavailable, TransientError
 from settings import Weaviate
 from stack.weaviate import Installed
@@ -31,6 +32,42 @@ def own(weaviate_binary: Installed, tmp_path: Path) -> WeaviateServer:
 
 def changed(section: Weaviate, **values: object) -> Weaviate:
     return section.model_copy(update=values)
+
+
+async def test_nobody_waits_for_the_version_in_use_before_the_answer_is_too_old(
+    collection: Weaviate, monkeypatch: pytest.MonkeyPatch
+):
+    look, free, asked = client.look, asyncio.Event(), asyncio.Event()
+
+    async def slow(*words):
+        asked.set()
+        await free.wait()
+        return await look(*words)
+
+    store = WeaviateStore(collection)
+    try:
+        known = await store.current()
+        monkeypatch.setattr(client, "look", slow)
+        store._looked_at = before = store._looked_at - VERSION_SECONDS - 1
+        async with asyncio.timeout(1):
+            assert await store.current() is known
+            await asked.wait()
+        assert store._looked_at == before
+        store._looked_at -= OLDEST_VERSION_SECONDS
+        waiting = asyncio.create_task(store.current())
+        assert not (await asyncio.wait({waiting}, timeout=0.1))[0]
+        store._let_go()  # as after a switch of its own: what was asked for before it says nothing
+        free.set()
+        assert (await waiting).collection == known.collection
+        assert store._looked_at >= store._let_go_at
+        for name in ("VERSION_SECONDS", "OLDEST_VERSION_SECONDS"):
+            monkeypatch.setattr(client, name, -1.0)
+        store._let_go()
+        with pytest.raises(PartUnavailable, match="to tell which version of the collection is in use"):
+            await store.current()
+    finally:
+        free.set()
+        await store.close()
 
 
 @pytest.mark.parametrize("key", ["", "not-the-key"])

@@ -72,6 +72,60 @@ def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_VECTORS", 3)
 
 
+async def switched(store: WeaviateStore) -> str:
+    """Put a second version, of two images, in use; its name."""
+    old, new = store.version_of(1, "one", "1"), store.version_of(2, "other", "1")
+    await store.tell_apart(old)
+    await store.make(new)
+    with store.held(new):
+        await asyncio.gather(*(store.land(image(number)) for number in (0, 1)))
+    await store.put_in_use(new.collection)
+    return new.collection
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+async def test_an_export_over_a_switch_of_versions_has_one_models_vectors(
+    land: Land,
+    finder: Finder,
+    collection: Weaviate,
+    tmp_path: Path,
+    few_at_a_time: None,
+    vectors: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It reads to its end what it began with; what was killed is not continued with another model's vectors."""
+    await land(*(image(number) for number in range(IMAGES)))
+    store, pages, names = WeaviateStore(collection), finder.every, list[str]()
+
+    async def every(*asked: Any, **changes: Any) -> AsyncIterator[list[StoredImage]]:
+        async for page in pages(*asked, **changes):
+            if not names:
+                names.append(await switched(store))
+                finder._store._let_go()  # as after some seconds
+            yield page
+
+    monkeypatch.setattr(finder, "every", every)
+    try:
+        done = await exported(finder, tmp_path / "whole", vectors=vectors)
+        assert done.manifest["rows"] == IMAGES
+        assert await finder.version() == names[0]
+        out = tmp_path / "killed"
+        out.mkdir()
+        began = {"since": done.manifest["since"], "until": done.manifest["until"], "dimensions": DIMENSIONS}
+        asked = question(vectors=vectors)
+        noted = {**began, "began": "", "collection": collection.collection, "parts": []}
+        export.write_json(out / "progress.json", {"query": asked.to_json(), **noted})
+        if vectors:
+            for run in (Export(finder, asked, out).run, Export(finder, asked, out).estimate):
+                with pytest.raises(UsageError, match=f"{names[0]} is in use by now"):
+                    await run()
+        else:
+            assert (await exported(finder, out)).manifest["rows"] == 2
+    finally:
+        await store.drop()
+        await store.close()
+
+
 @pytest.mark.parametrize("format", ["parquet", "jsonl", "csv"])
 async def test_every_image_is_a_row_with_all_that_is_known_of_it(
     land: Land, finder: Finder, tmp_path: Path, few_at_a_time: None, format: str

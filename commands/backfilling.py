@@ -73,7 +73,8 @@ def described(past: PastRange) -> str:
 
 def backfill_text(one: Backfill) -> str:
     """One line on a backfill."""
-    on_way = f"{sum(one.on_way.values())} on their way, " if one.on_way else ""
+    waiting = sum(one.on_way.values())
+    on_way = f"{waiting} on their way, " if waiting else ""
     cancelled = f", {one.cancelled} cancelled" if one.cancelled else ""
     reasons = f" ({', '.join(f'{name} {count}' for name, count in one.left_out.items())})" if one.left_out else ""
     left = f"; about {one.left} left" if one.left else ""

@@ -128,7 +128,7 @@ FLOW = (
     _one(
         "Reindex",
         "short",
-        shared(catalog.REINDEX_IMAGES, "place"),
+        f"{shared(catalog.REINDEX_IMAGES, 'place')} or vector(0)",
         "{{place}}",
         description="While a new version of the collection is filled: images left, copied, landed meanwhile, missing.",
     ),

@@ -185,7 +185,8 @@ ALERTS = (
     ),
     Alert(
         "ReindexStands",
-        f"max(sum without (place) (changes({catalog.REINDEX_IMAGES.name}" + '{place=~"left|copied|missing"}[1h])))',
+        f'(max(sum without (place) (changes({catalog.REINDEX_IMAGES.name}{{place=~"left|copied|missing"}}[1h])))'
+        " or vector(1))",
         "== 0",
         "15m",
         "warning",

@@ -42,7 +42,7 @@ def house_of_two_models(folder: Path) -> Iterator[House]:
     for model in (*LIGHT_MODELS.iterdir(), *CONTRACT_MODELS.iterdir()):
         (repository / model.name).symlink_to(model)
     chosen = {"WEAVLOADER_MODEL_REPOSITORY": str(repository), "WEAVLOADER_LOAD_MODELS": ",".join(MODELS)}
-    with started_house(folder, WEAVLOADER_LEASE="3", **chosen) as running:
+    with started_house(folder, WEAVLOADER_LEASE="3", WEAVLOADER_WEB_RATE="100000", **chosen) as running:
         yield running
 
 
@@ -272,7 +272,6 @@ def test_a_back_up_of_a_later_version_comes_back(house: House, tmp_path: Path) -
     before, counts = everything(house, vectors=True), audit(house)
     kept = tmp_path / "kept-copy"
     assert house.run("backup", str(kept), timeout=120).returncode == 0
-    assert house.json("forget", "--camera", "kept", "--yes")["forgotten"] == 3
     done = house.run("restore", str(kept), "--replace", timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     after = everything(house, vectors=True)

@@ -231,6 +231,9 @@ def test_the_api_is_described(page: httpx.Client) -> None:
         *("/api/search", "/api/similar", "/api/images/{id}", "/api/images/{id}/thumbnail"),
         *("/api/images/{id}/original", "/api/status", "/api/dead-letters"),
         *("/api/dead-letters/replay", "/api/dead-letters/discard"),
+        *("/api/watches", "/api/watches/test", "/api/watches/{name}"),
+        *("/api/watches/{name}/pause", "/api/watches/{name}/resume", "/api/watches/{name}/dead-letters"),
+        *("/api/watches/{name}/dead-letters/replay", "/api/watches/{name}/dead-letters/discard"),
     }
     parameters = {item["name"]: item for item in described["paths"]["/api/search"]["get"]["parameters"]}
     assert all(item["description"] for item in parameters.values())

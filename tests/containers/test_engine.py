@@ -166,6 +166,7 @@ def test_three_nodes_of_the_store_find_each_other_as_in_kubernetes(engine: Engin
                 *("--network-alias", headless, "--env", f"CLUSTER_HOSTNAME={node}", *variables),
                 *("--user", "1000:1000", "--read-only", "--cap-drop", "ALL", "--volume", f"{tmp_path}:/secrets:ro"),
                 *("--tmpfs", "/tmp", "--tmpfs", "/var/lib/weaviate:uid=1000,gid=1000"),
+                *("--tmpfs", f"{values['BACKUP_FILESYSTEM_PATH']}:uid=1000,gid=1000"),
                 *("--entrypoint", container["command"][0], container["image"], *container["command"][1:]),
             )
 

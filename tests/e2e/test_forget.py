@@ -44,7 +44,7 @@ def found(house: House, camera: str) -> list[str]:
 
 def dying(house: House, step: int, *words: str) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "tests.e2e.dying_forget", str(step), *words],
+        [sys.executable, "-m", "tests.e2e.dying", str(step), *words],
         cwd=ROOT,
         env=clean_environment(WEAVLOADER_DATA_DIR=str(house.data)),
         capture_output=True,

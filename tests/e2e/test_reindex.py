@@ -194,7 +194,7 @@ def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, t
 def killed_at(house: House, step: int, *words: str) -> int:
     """The command, killed at a step; its code (-9 where it came so far)."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.dying_reindex", str(step), "reindex", *words, "--json"],
+        [sys.executable, "-m", "tests.e2e.dying", str(step), "reindex", *words, "--json"],
         cwd=ROOT,
         env=clean_environment(WEAVLOADER_DATA_DIR=str(house.data)),
         capture_output=True,

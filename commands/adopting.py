@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from job_system.adopting import Adopted, Adopter
     from store.foreign import ForeignCollection
 
-#: Seconds after its death for which nobody else adopts.
-LOCK_SECONDS = 15.0
 #: Lines on objects that are left out; the rest is counted.
 MOST_LINES = 100
 
@@ -80,13 +78,12 @@ async def _run(
 ) -> Expected | Adopted:
     from client import WeaviateStore
     from job_system.adopting import Adopter
+    from job_system.stillness import ADOPTION, alone
     from ledger import Ledger
 
     store = WeaviateStore(loaded.weaviate)
     try:
-        with closing(Ledger(loaded.jobs)) as ledger, ledger.lock("adopt", LOCK_SECONDS) as mine, Steps() as steps:
-            if not mine:
-                raise UsageError("another adoption is running: wait for its end")
+        with closing(Ledger(loaded.jobs)) as ledger, alone(ledger, ADOPTION, "another adoption"), Steps() as steps:
             foreign = await store.foreign(collection)
             adopter = Adopter(
                 ledger,

@@ -128,10 +128,10 @@ async def run(
 ) -> Expected | Reindex:
     """Begin a reindex, or go on with the one under way, to its end."""
     from client import OLDEST_VERSION_SECONDS
-    from job_system.reindex_ends import alone, begin, check_collection
+    from job_system.reindex_ends import begin, check_collection, versions_held
     from job_system.reindexing import Reindexer
 
-    with alone(ledger):
+    with versions_held(ledger):
         one = ledger.reindexing.under_way()
         if one is not None:
             check_collection(one, store)
@@ -176,9 +176,9 @@ async def standing(ledger: Ledger, store: WeaviateStore) -> dict[str, Any]:
 
 async def drop_old(ledger: Ledger, store: WeaviateStore, dry: bool, yes: bool, as_json: bool) -> int:
     """Remove the versions that are not in use. Raises ``NotFound`` where there is none."""
-    from job_system.reindex_ends import alone, old_versions
+    from job_system.reindex_ends import old_versions, versions_held
 
-    with alone(ledger):
+    with versions_held(ledger):
         found = await old_versions(ledger, store)
         if not found:
             raise NotFound("there is no version beside the one in use: nothing is to be dropped")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from errors import NotFound, UsageError
-from job_system.stillness import LOCK_SECONDS
+from job_system.stillness import LOCK_SECONDS, alone
 from ledger import Ledger
 from ledger.reindexing import CANCELLED, SWITCHED, Reindex
 from records import ModelIdentity
@@ -23,16 +23,11 @@ LOCK = "reindex"
 STOP_SECONDS = 60.0
 
 
-@contextmanager
-def alone(ledger: Ledger) -> Iterator[None]:
-    """No other command works on versions meanwhile, nor is a back-up put back. Raises ``UsageError`` where one does."""
-    with ledger.lock(LOCK, LOCK_SECONDS) as mine:
-        if not mine:
-            raise UsageError(
-                "another `reindex` or a restoring runs, or was killed seconds ago: wait for its end (`reindex --status`"
-                " tells how far a reindex is)"
-            )
-        yield
+def versions_held(ledger: Ledger) -> AbstractContextManager[None]:
+    """No other command works on versions meanwhile, nor is a back-up put back. Raises ``WeavloaderError`` where one
+    does.
+    """
+    return alone(ledger, LOCK, "another `reindex` (`reindex --status` tells how far it is) or a restoring")
 
 
 def check_collection(one: Reindex, store: WeaviateStore) -> None:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from errors import ConfigurationError, WeavloaderError
 from job_system.forgetting import finish
-from job_system.stillness import LOCK_SECONDS, maintained, stilled
+from job_system.stillness import ADOPTION, alone, maintained, stilled
 from job_system.vectors_anew import ALONE, Making
 from ledger import Ledger
 from ledger.reindexing import COMPARING, COPYING, SWITCHED, Reindex
@@ -280,7 +280,11 @@ class Reindexer:
     @asynccontextmanager
     async def _at_rest(self) -> AsyncGenerator[None]:
         """Nobody takes an image meanwhile, and no image is in work."""
-        with maintained(self._ledger), self._nobody_adopts(), stilled(self._ledger, self._report, self._rest):
+        with (
+            maintained(self._ledger),
+            alone(self._ledger, ADOPTION, "an adoption of another collection"),
+            stilled(self._ledger, self._report, self._rest),
+        ):
             await self._nobody_holds_a_lease()
             yield
 
@@ -317,16 +321,6 @@ class Reindexer:
             if time.monotonic() > deadline:
                 raise WeavloaderError("leases of workers that died are not swept: look at the cleaner's log")
             await asyncio.sleep(0.2)
-
-    @contextmanager
-    def _nobody_adopts(self) -> Iterator[None]:
-        with self._ledger.lock("adopt", LOCK_SECONDS) as mine:
-            if not mine:
-                raise WeavloaderError(
-                    "another collection is being adopted, or its command was killed seconds ago: wait for its end, then"
-                    " go on with the same command"
-                )
-            yield
 
     async def _settle(self) -> Reindex:
         """After the switch: what landed in the old version all the same is copied, and it is over.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from errors import WeavloaderError
 from job_system.monitor import LOCK
@@ -12,6 +12,8 @@ from ledger import Ledger
 
 #: One back-up, restoring, rebuilding or repair at a time.
 MAINTENANCE = "maintenance"
+#: One adoption of another collection at a time.
+ADOPTION = "adopt"
 #: Seconds for which the locks outlive a command that was killed.
 LOCK_SECONDS = 15.0
 #: Seconds for which the end of what runs is waited for.
@@ -22,15 +24,22 @@ Report = Callable[[str, int, int | None], None]
 
 
 @contextmanager
-def maintained(ledger: Ledger) -> Iterator[None]:
-    """Nobody else backs up, restores, rebuilds or repairs meanwhile. Raises ``WeavloaderError`` where somebody does."""
-    with ledger.lock(MAINTENANCE, LOCK_SECONDS) as mine:
+def alone(ledger: Ledger, name: str, others: str) -> Iterator[None]:
+    """Nobody else holds the lock ``name`` meanwhile, which ``others`` take.
+
+    Raises ``WeavloaderError`` where somebody does, or did until a kill less than ``LOCK_SECONDS`` ago.
+    """
+    with ledger.lock(name, LOCK_SECONDS) as mine:
         if not mine:
             raise WeavloaderError(
-                "a back-up, a restoring or a repair of this installation runs, or was killed seconds ago: wait for its"
-                " end, then try again"
+                f"{others} runs, or was killed seconds ago: wait for its end, then give the same command again"
             )
         yield
+
+
+def maintained(ledger: Ledger) -> AbstractContextManager[None]:
+    """Nobody else backs up, restores, rebuilds or repairs meanwhile. Raises ``WeavloaderError`` where somebody does."""
+    return alone(ledger, MAINTENANCE, "a back-up, a restoring or a repair of this installation")
 
 
 @contextmanager

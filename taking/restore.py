@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import ConfigurationError, UsageError, WeavloaderError
 from job_system.rebuild import Publish, Rebuild, Rebuilt
-from job_system.reindex_ends import alone
+from job_system.reindex_ends import versions_held
 from job_system.stillness import maintained, stilled
 from ledger import Ledger
 from records import AuditCounts
@@ -121,7 +121,7 @@ class Restore:
 
     async def run(self, publish: Publish, *, replace: bool) -> Restored:
         """Put it back. Raises what ``check`` raises, and what ledger and store raise: then the same command goes on."""
-        with alone(self._ledger), maintained(self._ledger):
+        with versions_held(self._ledger), maintained(self._ledger):
             await self.check(replace=replace)
             if self._parts == ("pictures",):
                 return await self._done(Rebuilt(), await self._put_pictures())

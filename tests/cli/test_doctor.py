@@ -15,7 +15,7 @@ import pytest
 
 from commands.doctor import clocks, disk, imports, memory, reindex
 from commands.probes import Probes
-from job_system.reindex_ends import alone
+from job_system.reindex_ends import versions_held
 from ledger import Ledger, ServerFigures
 from ledger.reindexing import Reindex
 from sections import Jobs
@@ -217,6 +217,6 @@ def test_a_reindex_that_nobody_is_at_is_told(jobs_settings: Jobs, ledger: Ledger
         assert left.state == "warning"
         assert "nobody is at it" in left.detail
         assert "`reindex --cancel`" in left.detail
-        with alone(ledger):
+        with versions_held(ledger):
             (found,) = reindex(probes)
         assert (found.state, found.detail) == ("ok", "into Own_v2 is under way, 0 of 9 objects")

@@ -32,7 +32,7 @@ from job_system import reindexing, vectors_anew
 from job_system.forgetting import finish
 from job_system.known_sources import KnownSources
 from job_system.ports import OpenPorts, Versions
-from job_system.reindex_ends import alone, begin, cancel, old_versions
+from job_system.reindex_ends import begin, cancel, old_versions, versions_held
 from job_system.reindexing import NotSwitched, Reindexer
 from job_system.stillness import stilled
 from job_system.vectors_anew import Making
@@ -82,7 +82,7 @@ class System:
         return Reindexer(self.ledger, store or self.store, self.making, one, 0.0, 10.0)
 
     async def reindex(self) -> Reindex:
-        with alone(self.ledger):
+        with versions_held(self.ledger):
             return await self.reindexer(await self.begun()).run()
 
     async def lengths(self) -> dict[str, int]:
@@ -182,7 +182,7 @@ async def test_searches_ask_the_model_of_the_version_that_they_search(system: Sy
         await system.store.tell_apart(reindexer._old)
         await asked_of(finder, "clip")
         assert len(await finder.search("a street")) == 3
-        with alone(system.ledger):
+        with versions_held(system.ledger):
             await reindexer.run()
         await asked_of(finder, "plain_embedder")
         assert len(await finder.search("a street")) == 3
@@ -668,9 +668,9 @@ async def test_none_begins_where_the_server_knows_no_aliases(system: System, mon
 
 async def test_two_at_a_time_are_refused(system: System) -> None:
     with (
-        alone(system.ledger),
-        pytest.raises(UsageError, match="another `reindex` or a restoring runs"),
-        alone(Ledger(system.settings.jobs)),
+        versions_held(system.ledger),
+        pytest.raises(WeavloaderError, match="or a restoring runs"),
+        versions_held(Ledger(system.settings.jobs)),
     ):
         raise AssertionError("not reached")
 

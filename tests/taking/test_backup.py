@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 
 from client import WeaviateStore
-from errors import ConfigurationError, PartUnavailable, UsageError, WeavloaderError
-from job_system.reindex_ends import alone
+from errors import EXIT_FAILED, ConfigurationError, PartUnavailable, UsageError, WeavloaderError
+from job_system.reindex_ends import versions_held
 from ledger import Lease, Ledger
 from records import ImageRecord
 from settings import PROJECT_ROOT, Jobs, Loaded, Paths, Sage, Settings, Weaviate
@@ -400,8 +400,9 @@ async def test_only_one_is_at_it(system: System, tmp_path: Path) -> None:
 
 async def test_no_restore_begins_while_a_reindex_does(system: System, tmp_path: Path) -> None:
     await system.backup(tmp_path / "out").run()
-    with alone(system.ledger), pytest.raises(UsageError, match="another `reindex` or a restoring runs"):
+    with versions_held(system.ledger), pytest.raises(WeavloaderError, match="or a restoring runs") as refused:
         await system.restore(tmp_path / "out")
+    assert refused.value.exit_code == EXIT_FAILED, "given again a little later it goes on"
 
 
 async def test_a_restore_waits_for_what_is_in_work(system: System, tmp_path: Path) -> None:

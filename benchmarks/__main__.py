@@ -20,6 +20,9 @@ from benchmarks import curves, sizing
 from benchmarks.measurements import CONTROL, CURVES, EVERY, QUICK, USUAL, apart
 from benchmarks.table import Row, printed, show
 
+#: Minutes of all that runs when nothing is named.
+MOST_MINUTES = 45.0
+
 
 def main() -> int:
     """Run the named measurements."""
@@ -41,6 +44,7 @@ def main() -> int:
         parser.error(f"--most {options.most} leaves nothing of the curves: give at least {curves.LEAST}")
     rows: list[Row] = []
     failed = []
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         for name in names:
             print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
@@ -49,6 +53,9 @@ def main() -> int:
             except Exception:  # noqa: BLE001 - whatever ended it, the others' figures are kept
                 traceback.print_exc()
                 failed.append(name)
+    if names == list(USUAL) and not failed:
+        minutes = (time.monotonic() - began) / 60
+        rows.append(Row("all of this, minutes", minutes, None, "python -m benchmarks", ceiling=MOST_MINUTES))
     if options.quick:
         printed(rows, judged=False)
     elif rows:

@@ -30,6 +30,7 @@ from ledger import Ledger
 from stack.launch import Launch, started
 
 COMMAND = "python -m benchmarks backlog"
+LONG_COMMAND = "python -m benchmarks million"
 SHORT, LONG, LONGEST = 1_000, 100_000, 1_000_000
 #: Jobs of a worker's start that are not counted.
 WARM = 1_500
@@ -168,7 +169,7 @@ def quick(work: Path) -> list[Row]:
 
 def long(work: Path, rounds: int) -> list[Row]:
     """The same with a million."""
-    return run(work, rounds, backlog=LONGEST, command=f"{COMMAND} --long")
+    return run(work, rounds, backlog=LONGEST, command=LONG_COMMAND)
 
 
 def _whole(name: str, costs: Sequence[Sequence[Cost]], command: str) -> Iterator[Row]:

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.backlog import WARM, Cost, Queue
 from benchmarks.landing import DIMENSIONS, Turn, Watch, land, pictures
 from benchmarks.product import resident_megabytes
-from benchmarks.search import QUERIES
+from benchmarks.search import THINGS
 from benchmarks.servers import Store, running_weaviate
 from benchmarks.speed import folder_of, world
 from benchmarks.table import Row, row
@@ -155,12 +155,12 @@ async def _searches(section: Weaviate, rounds: int) -> list[float]:
     numbers = np.random.default_rng(3)
     store = await WeaviateStore.open(section)
     took = []
-    for number, query in enumerate(query for _ in range(rounds + 1) for query in QUERIES):
+    for number, query in enumerate(query for _ in range(rounds + 1) for query in THINGS):
         vector = numbers.standard_normal(DIMENSIONS, np.float32)
         vector /= np.linalg.norm(vector)
         began = time.perf_counter()
         await store.search_hits(query, vector, DEFAULT_ALPHA, NO_FILTERS, DEFAULT_LIMIT)
-        if number >= len(QUERIES):  # the first warm up
+        if number >= len(THINGS):  # the first warm up
             took.append(time.perf_counter() - began)
     await store.close()
     return took

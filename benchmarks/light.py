@@ -11,9 +11,10 @@ from pathlib import Path
 from benchmarks.pictures import write_round
 from benchmarks.product import environment, resident_megabytes, up, wait_until
 from benchmarks.table import Row, row
+from benchmarks.world import steady_rate
 from commands.replaying import Landing, LiveReplay
 from inference import TritonConnection, open_captioner, open_embedder
-from inference.calibration import ceiling, embeds_text
+from inference.calibration import Ceiling, ceiling, embeds_text, saturated
 from inference.images import prepare
 from ledger import Ledger
 from settings import Settings
@@ -21,8 +22,6 @@ from sources.replay import load_folder
 from stack import running_states
 
 COMMAND = "python -m benchmarks light"
-#: Images between these shares of a run are counted: neither the start nor the tail.
-FIRST, LAST = 0.1, 0.9
 #: Length of a measurement of Triton alone.
 CEILING_SECONDS = 5.0
 
@@ -32,7 +31,7 @@ def end_to_end(settings: Settings, folder: Path, name: str) -> float:
     pictures = load_folder(folder, vsn="B001")
     with closing(Ledger(settings.jobs)) as ledger:
         landing = Landing(ledger, [picture.id for picture in pictures])
-        times: list[tuple[float, int]] = []
+        times = [(time.perf_counter(), 0)]
 
         def done() -> bool:
             times.append((time.perf_counter(), landing.look()))
@@ -42,36 +41,39 @@ def end_to_end(settings: Settings, folder: Path, name: str) -> float:
             wait_until(done)
     if landing.states["landed"] != landing.total:
         raise RuntimeError(f"not all pictures landed: {landing.states}")
-    begin = next(item for item in times if item[1] >= FIRST * landing.total)
-    end = next(item for item in times if item[1] >= LAST * landing.total)
-    return (end[1] - begin[1]) / (end[0] - begin[0])
+    return steady_rate(times, landing.total)
 
 
-async def triton_alone(settings: Settings, files: Sequence[Path]) -> float:
-    """Images per second of the pipeline's own calls (caption, image and text embedding), and nothing beside them."""
+async def triton_alone(settings: Settings, files: Sequence[Path], in_flight: int | None) -> Ceiling:
+    """What the pipeline's own calls reach (caption, image and text embedding), and nothing beside them; with as many in
+    flight as give most, unless their number is told.
+    """
     section, connection = settings.triton, TritonConnection(settings.triton)
     models = open_captioner(section, connection), open_embedder(section, connection)
     ready = [prepare(file.read_bytes(), settings.fetch) for file in files]
     try:
-        found = await ceiling(*models, ready, settings.jobs.in_flight, CEILING_SECONDS, text=embeds_text(section))
+        if in_flight is None:
+            return (await saturated(*models, ready, CEILING_SECONDS, text=embeds_text(section)))[0]
+        return await ceiling(*models, ready, in_flight, CEILING_SECONDS, text=embeds_text(section))
     finally:
         await connection.close()
-    return found.images_per_second
 
 
 def run(work: Path, rounds: int, count: int) -> list[Row]:
     """Alternating rounds on one running stack, then the memory of each part."""
     reached, possible = [], []
+    in_flight = None
     with up(environment(work / "data", WEAVLOADER_POLL_BUSY="0.2", WEAVLOADER_POLL_IDLE="0.5")) as settings:
         for number in range(rounds + 1):  # the first warms up
             pair = (
                 write_round(work / f"a{number}", 2 * number, count),
                 write_round(work / f"b{number}", 2 * number + 1, count),
             )
-            top = asyncio.run(triton_alone(settings, pair[0]))
+            top = asyncio.run(triton_alone(settings, pair[0], in_flight))
+            in_flight = top.in_flight
             rate = end_to_end(settings, work / f"b{number}", f"bench{number}")
             if number:
-                possible.append(top)
+                possible.append(top.images_per_second)
                 reached.append(rate)
         there = running_states(settings.paths.data)
         memory = {name: resident_megabytes(state.pid) for name, state in there.items() if state.pid}

@@ -72,6 +72,7 @@ CONTROL: dict[str, Measurement] = {
     "backup": lambda work, options: backup.run(work, options.rounds),
 }
 RARE: dict[str, Measurement] = {
+    "plain": lambda work, options: plain.run(work, options.rounds),
     "recovery": lambda work, _: recovery.run(work),
     "setup": lambda work, _: setup.run(work),
 }
@@ -90,6 +91,15 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "fresh": fresh.quick,
     "curves": curves.quick,
     "watched": watched.quick,
+    "ways": lambda work: speed.ways(work, 1, 10, 40),
+    "memory": lambda work: speed.memory(work, (40, 80, 120), 40, 20),
+    "crowd": lambda work: speed.crowd(work, 1, 10, 60, 20),
+    "startup": lambda work: startup.run(work, 1),
+    "light": lambda work: light.run(work, 1, 20),
+    "metrics": metrics.run,
+    "ledger": lambda work: ledger.run(work, 1, 200),
+    "observing": lambda work: observing.run(work, 1, 200),
+    "search": lambda work: search.run(work, 1, 500),
 }
 EVERY = USUAL | CURVES | CONTROL | RARE
 

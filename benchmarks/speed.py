@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -35,6 +35,10 @@ KNEE_RATIO = 0.9
 LOOKED_AT, LOOK_SECONDS = 1000, 0.2
 #: Images after which memory has been looked at.
 MEMORY_SEEN = (10_000, 30_000, 80_000)
+#: Images of full size after which it is looked at.
+LARGE_SEEN = 2_000
+#: MB of resident memory, and MB more for each 10,000 images.
+MOST_MEMORY, MOST_GROWTH = 190.0, 1.0
 #: Of three pictures of the crowd one is the same as before.
 EQUAL_EVERY = 3
 
@@ -121,7 +125,7 @@ def crowd(work: Path, rounds: int, early: int = 500, late: int = 5000, counted: 
     ]
 
 
-def ways(work: Path, rounds: int) -> list[Row]:
+def ways(work: Path, rounds: int, warming: int = 200, counted: int = 700) -> list[Row]:
     """End to end with every Redis answer 2 ms later, and with every image 50 ms later, beside neither, in turns."""
     usual, redis, fetch = [], [], []
     with world(work) as at:
@@ -130,11 +134,11 @@ def ways(work: Path, rounds: int) -> list[Row]:
             for _ in range(rounds):
                 with at.storage(folder):
                     with at.processors(PROCESSORS):
-                        usual.append(_after_warming(at))
+                        usual.append(_after_warming(at, warming, counted))
                     with at.processors(PROCESSORS, CELERY_BROKER_URL=broker):
-                        redis.append(_after_warming(at))
+                        redis.append(_after_warming(at, warming, counted))
                 with at.storage(folder, FETCH_MS), at.processors(PROCESSORS):
-                    fetch.append(_after_warming(at))
+                    fetch.append(_after_warming(at, warming, counted))
     slow = [one / other for one, other in zip(redis, usual, strict=True)]
     late = [one / other for one, other in zip(fetch, usual, strict=True)]
     return [
@@ -143,33 +147,39 @@ def ways(work: Path, rounds: int) -> list[Row]:
     ]
 
 
-def _after_warming(at: World) -> float:
-    at.drain(200)
-    return at.drain(700).rate
+def _after_warming(at: World, warming: int, counted: int) -> float:
+    at.drain(warming)
+    return at.drain(counted).rate
 
 
-def memory(work: Path) -> list[Row]:
-    """Resident memory of one processor with 64 images in flight, and what it gains with 10,000 images: at first, while
-    its allocator still meets larger moments than any before, and later. The models take no time, so that many images
-    pass.
+def memory(
+    work: Path, after: Sequence[int] = MEMORY_SEEN, large: int = LARGE_SEEN, looked_at: int = LOOKED_AT
+) -> list[Row]:
+    """Resident memory of one processor with 64 images in flight, of 1080p with models that make them wait and of
+    640x480; and what it gains with 10,000 of these: at first, while its allocator still meets larger moments than any
+    before, and later. Their models take no time, so that many images pass.
     """
     seen: list[tuple[int, list[float]]] = []
     with world(work) as at:
-        folder = folder_of(work, VGA)
-        with at.models(0, 0), at.storage(folder), at.processors(1):
-            for images in MEMORY_SEEN:
-                at.drain(images - (seen[-1][0] if seen else 0) - LOOKED_AT)
-                seen.append((images, _resident_in_work(at)))
-    name = "resident memory of a processor with 64 images in flight, after {:,} images, MB"
-    rows = [row(name.format(images), found, MEMORY_COMMAND, ceiling=190) for images, found in seen]
-    for (before, first), (after, last), ceiling in zip(seen, seen[1:], (None, 1), strict=False):
-        gained = (statistics.median(last) - statistics.median(first)) * 10_000 / (after - before)
-        name = f"what it grows by in 10,000 images, from {before:,} to {after:,}, MB"
+        size, base, item, _ = CASES[0]
+        with at.models(base, item), at.storage(folder_of(work, size)), at.processors(1):
+            at.drain(large - looked_at)
+            waiting = _resident_in_work(at, looked_at)
+        with at.models(0, 0), at.storage(folder_of(work, VGA)), at.processors(1):
+            for images in after:
+                at.drain(images - (seen[-1][0] if seen else 0) - looked_at)
+                seen.append((images, _resident_in_work(at, looked_at)))
+    name = "resident memory of a processor with 64 images in flight, {}, after {:,} images, MB"
+    rows = [row(name.format(size.name, large), waiting, MEMORY_COMMAND, ceiling=MOST_MEMORY)]
+    rows += [row(name.format(VGA.name, images), found, MEMORY_COMMAND, ceiling=MOST_MEMORY) for images, found in seen]
+    for (before, first), (then, last), ceiling in zip(seen, seen[1:], (None, MOST_GROWTH), strict=False):
+        gained = (statistics.median(last) - statistics.median(first)) * 10_000 / (then - before)
+        name = f"what it grows by in 10,000 images, from {before:,} to {then:,}, MB"
         rows.append(Row(name, gained, None, MEMORY_COMMAND, "", ceiling))
     return rows
 
 
-def _resident_in_work(at: World) -> list[float]:
+def _resident_in_work(at: World, images: int) -> list[float]:
     """Resident MB of the first processor, looked at again and again while it works on some images."""
     found, ended = [resident_megabytes(at.pid("processor0"))], threading.Event()
 
@@ -180,7 +190,7 @@ def _resident_in_work(at: World) -> list[float]:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        at.drain(LOOKED_AT)
+        at.drain(images)
     finally:
         ended.set()
         looking.join()

@@ -1,8 +1,8 @@
-"""What metrics and logs take of the product's throughput: a processor with them and one without, side by side at one
-queue, on real servers with models that take no time, so that CPU alone bounds them. Both have the same moments of the
-machine, whose pace changes by more than is measured; what an image takes of each is the processor's CPU time by the
-images that it took. The servers do the same work for either: the share is what more an image takes of its processor,
-of what it takes of all processes.
+"""What metrics and logs take of the product's throughput, and what Celery's task events cost: a processor with metrics
+and logs, one without, and one with task events too, side by side at one queue, on real servers with models that take no
+time, so that CPU alone bounds them. All have the same moments of the machine, whose pace changes by more than is
+measured; what an image takes of each is the processor's CPU time by the images that it took. The servers do the same
+work for each: the share is what more an image takes of its processor, of what it takes of all processes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ from benchmarks.world import VGA, World, write_pictures
 COMMAND = "python -m benchmarks watched"
 #: What is left of the throughput, at least.
 FLOOR = 0.95
-IMAGES, WARMING = 6000, 1000
-#: How each processor is started, and its LOG_LEVEL.
-WITH = (("main.py", "processor"), "INFO")
-WITHOUT = (("-m", "benchmarks.silence"), "ERROR")
+IMAGES, WARMING = 8000, 1000
+#: How each processor is started, its LOG_LEVEL, and whether it sends task events.
+WITH = (("main.py", "processor"), "INFO", "false")
+WITHOUT = (("-m", "benchmarks.silence"), "ERROR", "false")
+TOLD = (("main.py", "processor"), "INFO", "true")
 
 
 @dataclass(frozen=True)
 class Sides:
-    """CPU-ms an image of a processor with metrics and logs, of one without, and of all servers."""
+    """CPU-ms an image of a processor with metrics and logs, of one without, of one with task events too, and of all
+    servers.
+    """
 
     watched: float
     silent: float
+    told: float
     servers: float
 
     @property
@@ -40,7 +44,7 @@ class Sides:
 
 
 def run(work: Path, rounds: int) -> list[Row]:
-    """Rounds of both; every other one is begun by the other."""
+    """Rounds of all three; each is begun by another one."""
     with world(work) as at:
         folder = folder_of(work, VGA)
         with at.models(0, 0), at.storage(folder):
@@ -49,27 +53,28 @@ def run(work: Path, rounds: int) -> list[Row]:
 
 def _side_by_side(at: World, number: int, images: int, warming: int) -> Sides:
     with ExitStack() as held:
-        order = (WITH, WITHOUT) if number % 2 else (WITHOUT, WITH)
-        for command, level in order:
-            held.enter_context(at.processors(1, command, LOG_LEVEL=level))
+        sides = (WITH, WITHOUT, TOLD)
+        order = [sides[(number + place) % len(sides)] for place in range(len(sides))]
+        for command, level, events in order:
+            held.enter_context(at.processors(1, command, LOG_LEVEL=level, WEAVLOADER_TASK_EVENTS=events))
         at.drain(warming)
         before = at.tasks_by_processor()
         spent = at.drain(images).cpu_ms
         after = at.tasks_by_processor()
-    own = []
-    for place, _ in enumerate(order):
+    own = {}
+    for place, side in enumerate(order):
         name = f"processor{place}"
-        own.append(spent[name] * images / max(1, after[name] - before[name]))
+        own[side] = spent[name] * images / max(1, after[name] - before[name])
     servers = sum(value for name, value in spent.items() if not name.startswith("processor"))
-    watched, silent = own if order[0] is WITH else reversed(own)
-    return Sides(watched, silent, servers)
+    return Sides(own[WITH], own[WITHOUT], own[TOLD], servers)
 
 
 def _rows(rounds: Sequence[Sides]) -> list[Row]:
     named = (
         ("with metrics and logs: CPU-ms an image of its processor", [one.watched for one in rounds], None),
         ("without: CPU-ms an image of its processor", [one.silent for one in rounds], None),
-        ("either: CPU-ms an image of all servers", [one.servers for one in rounds], None),
+        ("with either: CPU-ms an image of all servers", [one.servers for one in rounds], None),
+        ("task events: CPU-ms an image of its processor", [one.told - one.watched for one in rounds], None),
         ("what metrics and logs leave of the throughput, by CPU", [one.left for one in rounds], FLOOR),
     )
     return [row(name, values, COMMAND, floor=floor) for name, values, floor in named]
@@ -81,4 +86,4 @@ def quick(work: Path) -> list[Row]:
         folder = work.parent / "pictures" / "few"
         write_pictures(folder, VGA, 8)
         with at.models(0, 0), at.storage(folder):
-            return _rows([_side_by_side(at, 0, 40, 6)])
+            return _rows([_side_by_side(at, 0, 400, 6)])

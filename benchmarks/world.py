@@ -45,6 +45,15 @@ FIRST, LAST = 0.15, 0.9
 SLEEPERS = ("sleeper_captioner", "sleeper_embedder")
 
 
+def steady_rate(looks: Sequence[tuple[float, int]], count: int) -> float:
+    """Images per second between two shares of a run; ``looks`` are times from its begin on, and how many had landed."""
+    first = next(look for look in looks if look[1] >= FIRST * count)
+    last = next(look for look in looks if look[1] >= LAST * count)
+    if first == last:  # so few that they landed together
+        first = looks[0]
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
 @dataclass(frozen=True)
 class Size:
     """Pictures of one size. ``kilobytes`` is what cameras of the field make of it."""
@@ -300,12 +309,8 @@ class World:
             return looks[-1][1] >= count
 
         _wait(done, 1200, every=0.1)
-        first = next(look for look in looks if look[1] >= FIRST * count)
-        last = next(look for look in looks if look[1] >= LAST * count)
-        if first == last:  # so few that they landed together
-            first = looks[0]
         spent = {name: 1000 * (value - costs[name]) / count for name, value in self.cpu().items()}
-        return Run((last[1] - first[1]) / (last[0] - first[0]), spent)
+        return Run(steady_rate(looks, count), spent)
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of each process so far."""

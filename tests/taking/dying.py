@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+#: A step has ended before the next one begins, whatever threads take them.
+_ONE = threading.Lock()
 
 
 def die_at(step: int) -> None:
@@ -23,10 +27,11 @@ def die_at(step: int) -> None:
 
 def _deadly(call: Callable[..., Any], steps: list[None]) -> Callable[..., Any]:
     def counted(*arguments: Any) -> Any:
-        steps.pop()
-        if not steps:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments)
+        with _ONE:
+            steps.pop()
+            if not steps:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments)
 
     return counted
 

@@ -16,13 +16,14 @@ import click
 
 import settings as configuration
 from commands.moments import Said, SaidMoment
+from commands.naming import check_stored
 from commands.progress import Steps, busy
 from commands.shown import plain, print_json, size_text, span_text
 from errors import EXIT_OK, UsageError
 from records import Hit, SearchFilters
 from searching import Finder, check_range
 from settings import Settings
-from taking.export import PART_ROWS, Estimate, Export, Question
+from taking.export import MANIFEST, PART_ROWS, PROGRESS, Estimate, Export, Question
 from taking.parts import FORMATS
 
 if TYPE_CHECKING:
@@ -220,10 +221,13 @@ def export(
     said = {"since": since.words if since else None, "until": until.words if until else None}
     question = Question(said, check_range(filters), format, vectors, part_rows)
     loaded = configuration.require(configuration.load().settings, "weaviate")
+    begun = any((out / name).exists() for name in (MANIFEST, PROGRESS))
 
     async def run() -> dict[str, Any]:
         began = time.monotonic()
         async with aclosing(Finder(loaded)) as finder:
+            if not begun:
+                await check_stored(finder, filters, "nothing was exported")
             if dry_run:
                 with busy("estimating"):
                     return estimated(*await Export(finder, question, out).estimate(), out, part_rows)

@@ -79,9 +79,12 @@ class Taken:
         if isinstance(self.originals, Expected):
             told = self.originals
             fetched = told.count - told.there
+            in_time = "an unknown time (none of the first came)"
+            if told.seconds is not None:
+                in_time = f"{span_text(told.seconds)} (from what one took)" if fetched else "no time"
             yield plain(
                 f"{told.count} originals, {told.there} of them there: {fetched} to fetch, about {size_text(told.bytes)}"
-                f" (estimated from their pixels), in an unknown time: {told.folder}"
+                f" (estimated from their pixels), in {in_time}: {told.folder}"
             )
         if isinstance(self.originals, Downloaded):
             told_json = self.originals.to_json()
@@ -141,13 +144,13 @@ class Take:
         from taking.originals import Originals
 
         stored = await finder.stored([hit.result.id for hit in hits])
-        with Steps() as steps:
-            download = Download(hits, stored, folder, _as_json(question), steps)
-            if self.dry_run:
-                return download.expected()
-            with closing(Ledger(loaded.jobs)) as ledger:
-                async with aclosing(Originals(loaded, ledger, AT_ONCE)) as originals:
-                    return await download.run(originals)
+        with closing(Ledger(loaded.jobs)) as ledger:
+            async with aclosing(Originals(loaded, ledger, AT_ONCE)) as originals:
+                if self.dry_run:
+                    with busy("estimating"):
+                        return await Download(hits, stored, folder, _as_json(question)).expected(originals)
+                with Steps() as steps:
+                    return await Download(hits, stored, folder, _as_json(question), steps).run(originals)
 
 
 def taking_away(command: Callable[..., int]) -> Callable[..., int]:

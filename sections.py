@@ -17,6 +17,9 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "HEIC")
 #: What stands behind "ftyp", the fifth to eighth byte, in a HEIC file.
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
+#: The used share of its disk from which on Weaviate takes neither writes nor deletions, unless it is told another one.
+STORE_READ_ONLY = 0.9
+
 
 def _split(value: object) -> object:
     """A comma list as it stands in an environment variable: trimmed, empty items dropped."""
@@ -186,7 +189,8 @@ class Keep(Section):
         0,
         "WEAVLOADER_KEEP_DISK",
         "used share of the data folder's disk, which must be the store's, from which on the oldest images are forgotten,"
-        " a twentieth an hour (0: never; the store takes nothing more from 0.9 on)",
+        " a twentieth an hour, from 0.87 on every ten minutes (0: never; below 0.9, from where on the store refuses"
+        " deletions too)",
     )
 
 

@@ -26,6 +26,7 @@ from errors import ConfigurationError
 from sections import (
     IMAGE_FORMATS,
     PROJECT_ROOT,
+    STORE_READ_ONLY,
     Fetch,
     Flower,
     Hub,
@@ -320,6 +321,12 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse(
             "WEAVLOADER_IMAGE_FORMATS",
             f"{', '.join(unknown) or 'nothing'} is not among {', '.join(IMAGE_FORMATS)}",
+        )
+    if settings.keep.disk >= STORE_READ_ONLY:
+        refuse(
+            "WEAVLOADER_KEEP_DISK",
+            f"{settings.keep.disk:g} is not below {STORE_READ_ONLY:g}, from where on the store is read-only and refuses"
+            " deletions too: give 0.85, for example, or 0 for never",
         )
     if settings.jobs.stop >= settings.jobs.stop_limit:
         refuse(

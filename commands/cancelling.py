@@ -11,7 +11,7 @@ import click
 import settings as configuration
 from commands.letters import opened
 from commands.progress import Steps
-from commands.shown import print_json, say
+from commands.shown import plain, print_json, say
 from errors import NotFound, UsageError
 from records import PastRange
 
@@ -27,12 +27,16 @@ Pages = Callable[[], Iterator[Sequence["UnfinishedImage"]]]
 
 
 class Cancelled:
-    """What was cancelled, or on a dry run would be: images by state; those in work are left alone."""
+    """What was cancelled, or on a dry run would be: images by state; those in work are left alone.
+
+    ``unmet`` are the nodes and cameras that were named, and of which nothing is queued, waiting or in work.
+    """
 
     def __init__(self, dry: bool) -> None:
         self.dry = dry
         self.states = Counter[str]()
         self.backfills: list[str] = []
+        self.unmet: list[str] = []
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``cancel --json``."""
@@ -107,12 +111,19 @@ def end_all(ledger: Ledger, done: Cancelled) -> None:
 def end_named(ledger: Ledger, vsns: Sequence[str], cameras: Sequence[str], done: Cancelled) -> None:
     """Cancel the images of nodes and cameras."""
     named = PastRange("", 0, 0, tuple(vsns), tuple(cameras))
+    nodes, seen = set[str](), set[str]()
 
     def wanted(one: UnfinishedImage) -> bool:
         record = one.record
-        return record is not None and named.names(record.vsn, record.node, record.camera)
+        if record is None:
+            return False
+        nodes.update((record.vsn.casefold(), record.node.casefold()))
+        seen.add(record.camera.casefold())
+        return named.names(record.vsn, record.node, record.camera)
 
     end(ledger, ledger.unfinished.pages, wanted, done)
+    done.unmet += [f"node {name}" for name in vsns if name.casefold() not in nodes]
+    done.unmet += [f"camera {name}" for name in cameras if name.casefold() not in seen]
 
 
 def run(what: Callable[[Ledger, Cancelled], None], dry: bool, as_json: bool) -> None:
@@ -123,6 +134,8 @@ def run(what: Callable[[Ledger, Cancelled], None], dry: bool, as_json: bool) -> 
         if not dry:
             count_here()
         what(ledger, done)
+    for name in done.unmet:
+        click.echo(plain(f"note: nothing of {name} is queued, waiting or in work: check the name"), err=True)
     if as_json:
         print_json(done.to_json())
     else:

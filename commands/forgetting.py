@@ -16,6 +16,7 @@ import click
 import settings as configuration
 from commands.estimating import duration, shown_bytes
 from commands.moments import Moment
+from commands.naming import names_of, names_text
 from commands.progress import Steps, busy
 from commands.shown import print_json
 from errors import EXIT_FAILED, EXIT_OK, ConfigurationError, NotFound, UsageError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 SECONDS_EACH = 0.005
 #: Ids of one question, and unknown ones that are named.
 AT_ONCE, SHOWN_IDS = 500, 10
+#: How long a name by which something was forgotten is known: the same command may be given again.
+NAME_SECONDS = 30 * 86_400.0
 
 
 @dataclass
@@ -133,6 +136,7 @@ async def _run(
         with closing(Ledger(loaded.jobs)) as ledger:
             with busy("counting"):
                 chosen = await (choose_ids(ledger, store, ids) if ids else choose(ledger, store, filters))
+                nobody = not (ids or chosen.images) and await is_unknown(ledger, store, filters)
             if dry_run:
                 print_json(chosen.to_json()) if as_json else click.echo(
                     f"a dry run, nothing is forgotten: {chosen.text()}"
@@ -141,6 +145,8 @@ async def _run(
                 click.echo("nothing was forgotten", err=True)
                 return EXIT_FAILED
             else:
+                if chosen.images and names_of(filters) != SearchFilters():
+                    ledger.forgetting.keep_in_mind(_name(filters), NAME_SECONDS)
                 told = await _forget(loaded, ledger, store, ids, filters, chosen.images)
                 print_json(told) if as_json else click.echo(forgotten_text(told))
     finally:
@@ -148,6 +154,8 @@ async def _run(
     if chosen.unknown:
         more = f" and {len(chosen.unknown) - SHOWN_IDS} more" if len(chosen.unknown) > SHOWN_IDS else ""
         raise NotFound(f"neither ledger nor store knows {', '.join(chosen.unknown[:SHOWN_IDS])}{more}")
+    if nobody:
+        raise NotFound(f"no image, ledger entry or dead letter is of {names_text(filters)}: nothing was forgotten")
     return EXIT_OK
 
 
@@ -182,6 +190,21 @@ async def choose(ledger: Ledger, store: WeaviateStore, filters: SearchFilters) -
     found.pending = sum(map(len, unfinished(ledger, filters)))
     found.dead = sum(map(len, dead(ledger, filters)))
     return found
+
+
+async def is_unknown(ledger: Ledger, store: WeaviateStore, filters: SearchFilters) -> bool:
+    """Whether nothing is known, of any time, of the node and camera that the filters name, and nothing was forgotten by
+    these names of late. Raises as ledger and store do.
+    """
+    named = names_of(filters)
+    if named == SearchFilters() or ledger.forgetting.minds(_name(named)):
+        return False
+    return not (await choose(ledger, store, named)).images
+
+
+def _name(filters: SearchFilters) -> str:
+    """The names, as the ledger remembers them."""
+    return f"named:{(filters.vsn or '').strip().casefold()}:{(filters.camera or '').strip().casefold()}"
 
 
 async def _forget(

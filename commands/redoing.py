@@ -17,6 +17,7 @@ import settings as configuration
 from commands.adding import Voice
 from commands.estimating import Estimate, estimate, shown_bytes
 from commands.moments import Moment
+from commands.naming import check_stored
 from commands.progress import Steps
 from commands.replaying import Landing, watch_landing
 from commands.shown import plain, print_json, say
@@ -210,14 +211,8 @@ async def pages_of(finder: Finder, asked: Asked) -> AsyncGenerator[list[StoredIm
         async for page in pages:
             nothing = False
             yield page
-    filters = asked.filters
-    if nothing and (filters.vsn or filters.camera):
-        anywhen = SearchFilters(vsn=filters.vsn, camera=filters.camera)
-        if not await finder.count(anywhen):
-            what = " and ".join(
-                f"{name} {value}" for name, value in (("node", filters.vsn), ("camera", filters.camera)) if value
-            )
-            raise NotFound(f"the store has no image of {plain(what)}: nothing was queued")
+    if nothing:
+        await check_stored(finder, asked.filters, "nothing was queued")
 
 
 async def room(ledger: Ledger, loaded: Settings, voice: Voice) -> None:

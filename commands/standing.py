@@ -13,6 +13,7 @@ import settings as configuration
 from commands import trying, undelivered
 from commands.letters import opened
 from commands.moments import Span
+from commands.naming import is_stored, names_text
 from commands.progress import busy
 from commands.shown import plain, print_json, span_text
 from commands.standing_shown import state_line, tell_unlooked
@@ -21,7 +22,7 @@ from errors import UsageError
 from job_system import watchlist
 from job_system.watch_told import described, looked_for, place_of, state_json, unlooked_json
 from job_system.watchlist import NAME, Wanted
-from records import Made, Vector
+from records import Made, SearchFilters, Vector
 from searching import LONGEST_QUERY, Finder
 from settings import Settings
 
@@ -70,12 +71,15 @@ def add(
     """
     kept = {key: value for key, value in narrowed.items() if value}
     _check(name, query, threshold, kept, alerts=alerts)
+    filters = SearchFilters(
+        vsn=kept.get("vsn"), node=kept.get("node"), camera=kept.get("camera"), project=kept.get("project")
+    )
     loaded = configuration.require(configuration.load().settings, "redis", *(() if alerts else ("triton",)))
     _check_secret(secret_file)
     with opened() as ledger:
         watchlist.check_new(ledger, name, None if secret_file else loaded.paths.watch_secrets)
         with busy("embedding the query"):
-            made = asyncio.run(_prepared(loaded, url, query))
+            made, known = asyncio.run(_prepared(loaded, url, query, filters))
         wanted = Wanted(name, url, query, threshold, cooldown, kept)
         one = watchlist.new_watch(wanted, made, loaded.paths.watch_secrets, secret_file)
         shown = None
@@ -83,6 +87,9 @@ def add(
             shown = watchlist.begin(ledger, one, loaded.paths.watch_secrets)
         elif not dry_run:
             watchlist.add(ledger, one)
+    if not known:
+        what = names_text(filters)
+        click.echo(f"note: the store has no image of {what} yet: if none is to come, check the name", err=True)
     if as_json:
         print_json({"watch": described(one), "secret": shown, "dry_run": dry_run})
         return
@@ -118,13 +125,15 @@ def _check_secret(file: Path | None) -> None:
         read_secret(file)
 
 
-async def _prepared(loaded: Settings, url: str, query: str) -> Made[Vector] | None:
-    """The query's vector. Raises ``UsageError`` for a URL that cannot or must not be posted to."""
+async def _prepared(loaded: Settings, url: str, query: str, filters: SearchFilters) -> tuple[Made[Vector] | None, bool]:
+    """The query's vector, and whether the store has an image of the names that it is narrowed to. Raises ``UsageError``
+    for a URL that cannot or must not be posted to.
+    """
     await watchlist.check_webhook(loaded.webhooks, url)
     if not query:
-        return None
+        return None, True
     async with aclosing(Finder(loaded)) as finder:
-        return await finder.embed_query(query)
+        return await finder.embed_query(query), await is_stored(finder, filters)
 
 
 @watch.command(name="list")

@@ -16,13 +16,14 @@ import click
 
 import settings as configuration
 from commands.moments import Said, SaidMoment
+from commands.naming import check_stored
 from commands.progress import Steps, busy
 from commands.shown import plain, print_json, size_text, span_text
 from errors import EXIT_OK, UsageError
 from records import Hit, SearchFilters
 from searching import Finder, check_range
 from settings import Settings
-from taking.export import PART_ROWS, Estimate, Export, Question
+from taking.export import MANIFEST, PART_ROWS, PROGRESS, Estimate, Export, Question
 from taking.parts import FORMATS
 
 if TYPE_CHECKING:
@@ -78,9 +79,12 @@ class Taken:
         if isinstance(self.originals, Expected):
             told = self.originals
             fetched = told.count - told.there
+            in_time = "an unknown time (none of the first came)"
+            if told.seconds is not None:
+                in_time = f"{span_text(told.seconds)} (from what one took)" if fetched else "no time"
             yield plain(
                 f"{told.count} originals, {told.there} of them there: {fetched} to fetch, about {size_text(told.bytes)}"
-                f" (estimated from their pixels), in an unknown time: {told.folder}"
+                f" (estimated from their pixels), in {in_time}: {told.folder}"
             )
         if isinstance(self.originals, Downloaded):
             told_json = self.originals.to_json()
@@ -140,13 +144,13 @@ class Take:
         from taking.originals import Originals
 
         stored = await finder.stored([hit.result.id for hit in hits])
-        with Steps() as steps:
-            download = Download(hits, stored, folder, _as_json(question), steps)
-            if self.dry_run:
-                return download.expected()
-            with closing(Ledger(loaded.jobs)) as ledger:
-                async with aclosing(Originals(loaded, ledger, AT_ONCE)) as originals:
-                    return await download.run(originals)
+        with closing(Ledger(loaded.jobs)) as ledger:
+            async with aclosing(Originals(loaded, ledger, AT_ONCE)) as originals:
+                if self.dry_run:
+                    with busy("estimating"):
+                        return await Download(hits, stored, folder, _as_json(question)).expected(originals)
+                with Steps() as steps:
+                    return await Download(hits, stored, folder, _as_json(question), steps).run(originals)
 
 
 def taking_away(command: Callable[..., int]) -> Callable[..., int]:
@@ -220,10 +224,13 @@ def export(
     said = {"since": since.words if since else None, "until": until.words if until else None}
     question = Question(said, check_range(filters), format, vectors, part_rows)
     loaded = configuration.require(configuration.load().settings, "weaviate")
+    begun = any((out / name).exists() for name in (MANIFEST, PROGRESS))
 
     async def run() -> dict[str, Any]:
         began = time.monotonic()
         async with aclosing(Finder(loaded)) as finder:
+            if not begun:
+                await check_stored(finder, filters, "nothing was exported")
             if dry_run:
                 with busy("estimating"):
                     return estimated(*await Export(finder, question, out).estimate(), out, part_rows)

@@ -17,6 +17,7 @@ from job_system.forgetting import Forgetter, finish
 from ledger import Ledger
 from metrics import recorder
 from records import SearchFilters, StoredImage
+from sections import STORE_READ_ONLY
 from settings import Keep, Settings
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ log = logs.get(__name__)
 
 LOCK, LOCK_SECONDS = "retention", 15.0
 #: Of all images so many are forgotten at a time while the disk is too full, no fewer than so many, and so many seconds
-#: lie between two times: a store gives its disk back some time after.
-DISK_SHARE, DISK_LEAST, DISK_SECONDS = 0.05, 100, 3600.0
+#: lie between two times: a store gives its disk back some time after. So near the share from which on the store refuses
+#: deletions too there is no such pause: each turn forgets as many.
+DISK_SHARE, DISK_LEAST, DISK_SECONDS, DISK_NEAR = 0.05, 100, 3600.0, 0.03
 #: The reasons, which are words of the metrics.
 AGE, COUNT, BYTES, DISK = "age", "count", "bytes", "disk"
 
@@ -101,7 +103,10 @@ class Retention:
 
     async def _for_disk(self, mark: float) -> int:
         used = self._disk_used()
-        if used < mark or not await asyncio.to_thread(self._ledger.forgetting.first, DISK, DISK_SECONDS):
+        if used < mark:
+            return 0
+        due = await asyncio.to_thread(self._ledger.forgetting.first, DISK, DISK_SECONDS)
+        if not due and used < STORE_READ_ONLY - DISK_NEAR:
             return 0
         most = max(DISK_LEAST, round(DISK_SHARE * await self._store.count()))
         log.warning("disk is too full: the oldest images are forgotten", used=round(used, 3), images=most)

@@ -94,6 +94,14 @@ class Forgetting:
         key = f"{PREFIX}forgetting:{what}"
         return bool(self._connection.command("SET", key, "1", "NX", "PX", max(1, round(seconds * 1000))))
 
+    def keep_in_mind(self, what: str, seconds: float) -> None:
+        """Remember for so long that this was forgotten: a tombstone tells neither node nor camera."""
+        self._connection.command("SET", f"{PREFIX}forgetting:{what}", "1", "PX", max(1, round(seconds * 1000)))
+
+    def minds(self, what: str) -> bool:
+        """Whether this is remembered."""
+        return bool(self._connection.command("EXISTS", f"{PREFIX}forgetting:{what}"))
+
     def unfinished(self) -> Iterator[list[ImageRecord]]:
         """The images that are queued, waiting or leased, in steps; each that is so all the while is among them."""
         cursor = "0"

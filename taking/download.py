@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from taking.tables import COLUMNS, lines, result_row
 
 #: Originals that are fetched, and not yet written, at once.
 AT_ONCE = 8
+#: Originals that are tried, one after the other, to know how long one takes.
+TRIED = 3
 TABLE = "images.csv"
 #: What a folder of originals keeps: which search it belongs to.
 QUESTION = "search.json"
@@ -85,18 +88,21 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a download would do: images in all, those that are there, and about how many bytes the others have."""
+    """What a download would do: images in all, those that are there, and about how many bytes the others have and how
+    many seconds they take; None where none of the first of them came.
+    """
 
     folder: Path
     count: int
     there: int
     bytes: int
+    seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The object ``download`` of ``search --download --dry-run --json``; how long it takes nobody knows before."""
+        """The object ``download`` of ``search --download --dry-run --json``."""
         return {"folder": str(self.folder), "count": self.count, "there": self.there, "bytes": self.bytes} | {
             "bytes_are": "estimated",
-            "seconds": None,
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
         }
 
 
@@ -117,12 +123,31 @@ class Download:
         self._question = question
         self._report = report
 
-    def expected(self) -> Expected:
-        """What is to be done; nothing is changed or fetched. Raises ``UsageError`` as ``run`` does."""
+    async def expected(self, originals: Originals) -> Expected:
+        """What is to be done. Nothing is changed; one original is fetched, and not kept, to know how long each takes.
+
+        Raises ``UsageError`` as ``run`` does.
+        """
         FilledFolder(self._folder, QUESTION).check(self._question)
-        there = self._there()
+        there = await asyncio.to_thread(self._there)
         missing = [hit for hit in self._hits if hit.result.id not in there]
-        return Expected(self._folder, len(self._hits), len(there), round(sum(map(likely_size, missing))))
+        each = await self._seconds_of_one(originals, missing[:TRIED]) if missing else 0.0
+        seconds = None if each is None else each * -(-len(missing) // AT_ONCE)
+        return Expected(self._folder, len(self._hits), len(there), round(sum(map(likely_size, missing))), seconds)
+
+    async def _seconds_of_one(self, originals: Originals, hits: Sequence[Hit]) -> float | None:
+        """Seconds that the first of them takes that comes; None where none does, or a part is away."""
+        for stored in filter(None, (self._stored.get(hit.result.id) for hit in hits)):
+            began = time.perf_counter()
+            try:
+                if stored.record is not None:
+                    await originals.fetch(stored.record)
+                    return time.perf_counter() - began
+            except PartUnavailable:
+                return None
+            except (SkipImage, WeavloaderError):
+                continue
+        return None
 
     async def run(self, originals: Originals) -> Downloaded:
         """Fetch what is missing, then write the table.

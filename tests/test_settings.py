@@ -97,6 +97,8 @@ def test_where_only_the_demo_runs_commands_find_the_demo(tmp_path: Path, nothing
         ({"WEAVLOADER_MAX_IMAGE_BYTES": "-5"}, "WEAVLOADER_MAX_IMAGE_BYTES"),
         ({"WEAVLOADER_STOP_SECONDS": "60"}, "WEAVLOADER_STOP_SECONDS"),
         ({"WEAVLOADER_VISIBILITY_TIMEOUT": "10"}, "WEAVLOADER_VISIBILITY_TIMEOUT"),
+        ({"WEAVLOADER_KEEP_DISK": "0.9"}, "WEAVLOADER_KEEP_DISK"),
+        ({"WEAVLOADER_KEEP_DISK": "1"}, "WEAVLOADER_KEEP_DISK"),
         ({"WEAVLOADER_SAGE_STORAGE_URL": "ftp://x"}, "WEAVLOADER_SAGE_STORAGE_URL"),
         ({"HF_ENDPOINT": "https://user:hunter2@hub.example"}, "HF_TOKEN"),
     ],
@@ -177,6 +179,10 @@ def test_a_file_of_a_secret_that_cannot_be_read_is_named(tmp_path: Path, nothing
 
 def test_only_secrets_are_taken_from_files(tmp_path: Path, nothing: Path) -> None:
     assert load({"TRITON_HOST_FILE": str(tmp_path / "none")}, nothing).settings.triton.host == ""
+
+
+def test_a_disk_may_be_kept_below_the_share_from_which_on_the_store_is_read_only(nothing: Path) -> None:
+    assert load({"WEAVLOADER_KEEP_DISK": "0.89"}, nothing).settings.keep.disk == 0.89
 
 
 def test_a_stop_may_take_longer_where_its_limit_is_higher(nothing: Path) -> None:

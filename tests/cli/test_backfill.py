@@ -124,11 +124,17 @@ def test_cancel_ends_what_is_named_and_leaves_what_is_in_work(commands: Commands
     first, second, leased = records = make_records(3)
     ledger.record(records)
     lease = take(ledger, leased)
-    assert told(commands, "cancel", "--vsn", "W99Z")["images"] == 0
+    typed = run(commands, "cancel", "--vsn", "W99Z", "--vsn", "W02F", "--camera", "Bottom", "--json")
+    assert (typed.returncode, json.loads(typed.stdout)["images"]) == (0, 0)
+    assert [line for line in typed.stderr.splitlines() if line.startswith("note: nothing of")] == [
+        "note: nothing of node W99Z is queued, waiting or in work: check the name",
+        "note: nothing of camera Bottom is queued, waiting or in work: check the name",
+    ]
     dry = told(commands, "cancel", "--vsn", "w02f", "--camera", "bottom_camera", "--dry-run")
     assert (dry["dry_run"], dry["images"], dry["queued"], dry["in_work"]) == (True, 2, 2, 1)
     assert state(ledger, first) == "queued"
     done = run(commands, "cancel", "--vsn", "w02f")
+    assert "note: nothing of" not in done.stderr
     assert done.stdout == "cancelled: 2 images (2 queued, 0 waiting); 1 in work are left to finish\n"
     assert [state(ledger, record) for record in (first, second, leased)] == ["skipped", "skipped", "leased"]
     assert ledger.land(lease)

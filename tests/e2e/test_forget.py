@@ -68,6 +68,7 @@ def test_forgotten_pictures_are_gone_everywhere_and_do_not_come_back(house: Hous
     assert found(house, camera) == ids
     told = house.json("forget", "--camera", camera, "--yes")
     assert (told["forgotten"], told["before"], told["unknown"]) == (4, 0, [])
+    assert house.json("forget", "--camera", camera, "--yes")["forgotten"] == 0  # the same command given again
     after = house.json("audit")
     assert (after["forgotten"], after["difference"]) == (before["forgotten"] + 4, 0)
     assert found(house, camera) == []
@@ -136,5 +137,13 @@ def test_nobody_to_ask_is_a_wrong_usage(house: House) -> None:
     assert (done.returncode, "add --yes" in done.stderr) == (2, True)
 
 
-def test_nothing_that_fits_is_no_error(house: House) -> None:
-    assert house.json("forget", "--vsn", "F022", "--yes")["forgotten"] == 0
+def test_a_node_of_which_there_is_nothing_is_told(house: House) -> None:
+    for words in (("--yes",), ("--dry-run",)):
+        done = house.run("forget", "--vsn", "F022", *words, "--json")
+        assert (done.returncode, "no image, ledger entry or dead letter is of node F022" in done.stderr) == (1, True)
+        assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_nothing_of_a_time_is_no_error(house: House, added: Path) -> None:
+    words = ("--camera", f"{MARK}single", "--until", "1990-01-01", "--yes")
+    assert house.json("forget", *words)["forgotten"] == 0

@@ -29,7 +29,7 @@ SERVING = {
 #: What a command needs beside ``--json``. Each letter is used once.
 WORDS = {
     "add": ("{photos}", "--dry-run"),
-    "forget": ("--vsn", "nowhere", "--dry-run"),
+    "forget": ("--since", "1h", "--dry-run"),
     "search": ("a cat",),
     "similar": ("{picture}",),
     "reprocess": ("--since", "1h", "--dry-run"),

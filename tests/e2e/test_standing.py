@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -88,6 +89,14 @@ def test_a_new_picture_is_posted_once_signed_and_leads_to_where_it_is(
     text = watch(house, "test", "--query", "a cup of coffee", "--threshold", "0.1").stdout
     assert re.search(r"^scores -?\d\.\d\d .*steps of 0\.02", text, re.MULTILINE), text
     assert house.json("audit")["difference"] == 0
+
+
+def test_a_name_that_no_picture_has_yet_is_noted(house: House) -> None:
+    words = ("a cat", "--threshold", "1", "--webhook", "https://hooks.invalid/x", "--dry-run", "--json")
+    done = watch(house, "add", "noted", *words, "--vsn", "S099", "--camera", "nowhere")
+    assert (done.returncode, json.loads(done.stdout)["dry_run"]) == (0, True)
+    assert "note: the store has no image of node S099 and camera nowhere yet" in done.stderr
+    assert "note: the store" not in watch(house, "add", "noted", *words).stderr
 
 
 def test_the_secret_is_shown_once_and_lies_in_a_file_for_its_owner_alone(house: House, hook: Receiver) -> None:

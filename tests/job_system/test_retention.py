@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +14,24 @@ from job_system import retention
 from job_system.retention import retain
 from records import ImageRecord
 from settings import Keep
+from tests.chaos.cases.disk import MEGABYTE, SmallDisk, small_disk
 from tests.job_system.test_forgetting import Place, place, record
 
 __all__ = ["place"]
 
 DAY = 24.0
+DISK_BYTES = 4 * MEGABYTE
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of ``DISK_BYTES`` of its own."""
+    with ExitStack() as cleanup:
+        try:
+            disk = cleanup.enter_context(small_disk(tmp_path / "small", DISK_BYTES // MEGABYTE))
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("a file system of its own needs root")
+        yield disk
 
 
 async def kept(place: Place, *, used: float = 0.0, **keep: Any) -> dict[str, Any]:
@@ -79,6 +96,33 @@ async def test_a_disk_that_is_too_full_costs_some_of_the_oldest_an_hour(
     assert await kept(place, used=0.86, disk=0.85) == {"disk": 2}
     assert await place.store_has(*records) == [False, False, True, True, True]
     assert await kept(place, used=0.86, disk=0.85) == {"disk": 0}
+
+
+async def test_near_the_share_at_which_the_store_refuses_deletions_no_hour_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "DISK_LEAST", 2)
+    records = await node(place, "F017", 5)
+    assert await kept(place, used=0.86, disk=0.85) == {"disk": 2}
+    assert await kept(place, used=0.88, disk=0.85) == {"disk": 2}
+    assert await place.store_has(*records) == [False, False, False, False, True]
+    assert await kept(place, used=0.86, disk=0.85) == {"disk": 0}
+
+
+async def test_a_disk_that_really_fills_up_is_noticed(
+    place: Place, small: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "DISK_LEAST", 2)
+    await node(place, "F018", 5)
+    paths = place.settings.paths.model_copy(update={"data": small.folder})
+    settings = place.settings.model_copy(update={"paths": paths, "keep": Keep(disk=0.85)})
+    assert await retain(settings, place.ledger) == {"disk": 0}
+    small.fill(spare=DISK_BYTES // 8)
+    assert 0.87 <= retention.used_share(settings) < 0.9
+    assert [await retain(settings, place.ledger) for _ in range(2)] == [{"disk": 2}, {"disk": 2}]
+    small.free()
+    assert await retain(settings, place.ledger) == {"disk": 0}
+    assert await place.store.count() == 1
 
 
 async def test_one_acts_at_a_time(place: Place) -> None:

@@ -160,7 +160,9 @@ async def test_a_storage_that_is_away_is_a_part_that_is_not_reachable(
     await land(made)
     settings = Settings(sage=section, fetch=Fetch(allowed_hosts=("127.0.0.1",)), jobs=jobs_settings)
     originals = Originals(settings, ledger)
-    done = await House(finder, originals, sage, ledger).fetched(tmp_path)
+    away = House(finder, originals, sage, ledger)
+    assert (await (await away.download(tmp_path)).expected(originals)).seconds is None
+    done = await away.fetched(tmp_path)
     await originals.aclose()
     assert done.exit_code == EXIT_UNREACHABLE
     assert table(tmp_path)[0]["state"] == "part_unavailable"
@@ -172,15 +174,30 @@ async def test_a_file_is_named_by_what_it_is(house: House, sage: LocalSage, land
     assert names(tmp_path) == sorted([name(1, ".png"), name(2, ".bin"), "images.csv", "search.json"])
 
 
-async def test_a_dry_run_fetches_and_writes_nothing(house: House, sage: LocalSage, land: Land, tmp_path: Path) -> None:
+async def test_a_dry_run_fetches_one_to_know_how_long_and_writes_nothing(
+    house: House, sage: LocalSage, land: Land, tmp_path: Path
+) -> None:
     await land(uploaded(sage, 0), uploaded(sage, 1, filename="1.PNG"))
-    expected = (await house.download(tmp_path / "out")).expected()
-    told = expected.to_json()
-    assert (told["count"], told["there"], told["seconds"]) == (2, 0, None)
+    told = (await (await house.download(tmp_path / "out")).expected(house.originals)).to_json()
+    assert (told["count"], told["there"]) == (2, 0)
+    assert 0 < told["seconds"] < 30
     assert told["bytes"] == round(1920 * 1080 * (0.15 + 1.8))
-    assert (names(tmp_path), sage.seen) == ([], [])
+    assert (names(tmp_path), [seen.path for seen in sage.seen]) == ([], ["/0.jpg"])
     await house.fetched(tmp_path / "out")
-    assert (await house.download(tmp_path / "out")).expected().to_json()["there"] == 2
+    told = (await (await house.download(tmp_path / "out")).expected(house.originals)).to_json()
+    assert (told["there"], told["seconds"]) == (2, 0)
+
+
+async def test_how_long_it_takes_follows_from_the_first_that_comes_and_how_many_there_are(
+    house: House, sage: LocalSage, land: Land, tmp_path: Path
+) -> None:
+    gone = sage.answer("/gone.jpg", status=404)
+    await land(image(0, source="sage", url=gone), *(uploaded(sage, number) for number in range(1, 20)))
+    sage.answer("/1.jpg", picture(1), login=True, delay=0.1)
+    expected = await (await house.download(tmp_path)).expected(house.originals)
+    assert expected.seconds is not None
+    assert 0.3 <= expected.seconds < 30  # of 20 images, eight at a time
+    assert [seen.path for seen in sage.seen] == ["/gone.jpg", "/1.jpg"]
 
 
 async def test_a_folder_is_one_searchs(house: House, sage: LocalSage, land: Land, tmp_path: Path) -> None:
@@ -191,7 +208,7 @@ async def test_a_folder_is_one_searchs(house: House, sage: LocalSage, land: Land
         await other.run(house.originals)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
-        (await house.download(tmp_path)).expected()
+        await (await house.download(tmp_path)).expected(house.originals)
 
 
 async def test_a_folder_that_cannot_be_written_ends_the_command_with_the_reason(

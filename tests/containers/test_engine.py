@@ -128,10 +128,15 @@ def test_prometheus_scrapes_all_parts(up: Engine) -> None:
     until(lambda: jobs() == {"weavloader", "redis", "weaviate", "triton"}, 60, "scraped")
 
 
-def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
+def split(up: Engine) -> None:
+    """One service per role, in the place of the single container, or as it is already."""
     up.compose("rm", "--stop", "--force", "weavloader", **SHELL)
     scaled = ("--scale", "processor=2", "--scale", "scheduler=2")
     up.compose(*SPLIT, "up", "-d", "--no-build", *scaled, **SHELL)
+
+
+def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
+    split(up)
     roles = [name for name, service in services(ROLES_FILE).items() if "image" in service]
     wanted = {name: ["healthy"] * (2 if name in ("processor", "scheduler") else 1) for name in roles}
     until(lambda: wanted.items() <= states(up).items(), 90, "every role")
@@ -146,6 +151,16 @@ def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
     until(lambda: answered() == "2 answered", 30, "both processors")
     acting = up.compose(*SPLIT, "logs", "--no-color", "scheduler").count("beat: Acquired lock")
     assert acting == 1
+
+
+def test_with_a_service_per_role_added_pictures_land(up: Engine, photos: Path, tmp_path: Path) -> None:
+    split(up)
+    shutil.copy(photos / "chelsea.png", tmp_path / "cat.png")
+    tmp_path.chmod(0o755)
+    pictures = ("run", "--rm", "-T", "-v", f"{tmp_path}:/pictures:ro", "cleaner")
+    said = up.compose(*SPLIT, *pictures, "add", "/pictures", "--until-landed", seconds=120, **SHELL)
+    assert "1 landed" in said
+    assert "cat.png" in main(up, "web", "search", "a cat", "--limit", "1")
 
 
 def test_larger_models_are_asked_for_before_the_first_start_as_the_guide_says_it(engine: Engine) -> None:

@@ -120,6 +120,20 @@ def test_triton_has_a_way_out_only_where_it_fetches_and_no_other_service_has_the
     assert [name for name, service in found.items() if "HF_TOKEN" in service.get("environment", {})] == ["triton"]
 
 
+@pytest.mark.debian("docker-compose")
+@pytest.mark.parametrize(
+    ("environment", "gpus"), [({}, "0"), ({"TRITON_GPUS": "0,1"}, "0,1"), ({"TRITON_GPUS": "all"}, "all")]
+)
+def test_triton_asks_for_the_first_gpu_or_for_those_that_are_named(
+    debian: Callable[[str], Path], environment: dict[str, str], gpus: str
+) -> None:
+    """By their numbers: docker-compose 1.29 takes a count that a variable gives for text, and refuses it."""
+    done = as_docker_compose_reads_it(debian("docker-compose"), ["-f", COMPOSE, "-f", GPU_FILE], environment)
+    assert done.returncode == 0, done.stderr
+    reserved = yaml.safe_load(done.stdout)["services"]["triton"]["deploy"]["resources"]["reservations"]
+    assert reserved["devices"] == [{"driver": "nvidia", "device_ids": [gpus], "capabilities": ["gpu"]}]
+
+
 @pytest.mark.parametrize("file", [CPU_FILE, GPU_FILE], ids=lambda path: path.name)
 def test_the_file_says_how_processors_elsewhere_are_told_its_models(file: Path) -> None:
     environment = services(file)["weavloader"]["environment"]

@@ -14,8 +14,9 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="weavloader" \
       org.opencontainers.image.description="Captions, embeds and stores every image of a stream, and finds it again"
 # The group is 0, as arbitrary users of OpenShift have it; nothing but the folders below may be written by it.
+# A container that mounts the data read-only has a /data/run of its own in it, for which there must be the folder.
 RUN useradd --uid 10001 --gid 0 --home-dir /data --no-create-home --shell /usr/sbin/nologin weavloader \
- && install -d -o 10001 -g 0 -m 0770 /data /secrets /cache
+ && install -d -o 10001 -g 0 -m 0770 /data /data/run /secrets /cache
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . /app

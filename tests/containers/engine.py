@@ -67,22 +67,30 @@ class Engine:
 
     def docker(self, *words: str | Path, seconds: float = PULL_SECONDS) -> str:
         """One command of docker. Raises ``AssertionError`` with what it said."""
-        return self._run([debian.program("docker"), *words], PROJECT_ROOT, {}, seconds)
+        return _said(self._ended([debian.program("docker"), *words], {}, seconds))
 
     def compose(self, *words: str | Path, seconds: float = PULL_SECONDS, **extra: str) -> str:
-        """One command of docker-compose 1.29 in the project's folder."""
+        """One command of docker-compose 1.29 in the project's folder. Raises ``AssertionError`` with what it said."""
+        return _said(self.compose_ended(*words, seconds=seconds, **extra))
+
+    def compose_ended(
+        self, *words: str | Path, seconds: float = PULL_SECONDS, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The same, however it ends."""
         command = ["/usr/bin/python3", debian.program("docker-compose"), *words]
-        return self._run(command, PROJECT_ROOT, extra, seconds)
+        return self._ended(command, extra, seconds)
 
     def outside(self, *words: str | Path, seconds: float = 30) -> str:
         """A command on the engine's host, where what is published listens."""
         pid = (self.folder / "pid").read_text().strip()
-        return self._run(["nsenter", "--net", f"--target={pid}", *words], PROJECT_ROOT, {}, seconds)
+        return _said(self._ended(["nsenter", "--net", f"--target={pid}", *words], {}, seconds))
 
-    def _run(self, command: list[str | Path], folder: Path, extra: dict[str, str], seconds: float) -> str:
-        done = subprocess.run(
+    def _ended(
+        self, command: list[str | Path], extra: dict[str, str], seconds: float
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command,
-            cwd=folder,
+            cwd=PROJECT_ROOT,
             env={**self.environment, **extra},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -90,8 +98,12 @@ class Engine:
             timeout=seconds,
             check=False,
         )
-        assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-        return done.stdout
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    command = " ".join(map(str, done.args))
+    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
 
 
 @contextmanager

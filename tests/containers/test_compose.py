@@ -17,6 +17,7 @@ import yaml
 
 from job_system.queues import ROLES as WORKERS
 from metrics.artifacts import scraping
+from metrics.folder import of_host as folder_of_host
 from settings import PROJECT_ROOT, Hub
 from stack import ROLES
 from tests.containers.files import (
@@ -117,6 +118,20 @@ def test_triton_has_a_way_out_only_where_it_fetches_and_no_other_service_has_the
     found = yaml.safe_load(done.stdout)["services"]
     assert set(found["triton"]["networks"]) == joined
     assert [name for name, service in found.items() if "HF_TOKEN" in service.get("environment", {})] == ["triton"]
+
+
+@pytest.mark.debian("docker-compose")
+@pytest.mark.parametrize(
+    ("environment", "gpus"), [({}, "0"), ({"TRITON_GPUS": "0,1"}, "0,1"), ({"TRITON_GPUS": "all"}, "all")]
+)
+def test_triton_asks_for_the_first_gpu_or_for_those_that_are_named(
+    debian: Callable[[str], Path], environment: dict[str, str], gpus: str
+) -> None:
+    """By their numbers: docker-compose 1.29 takes a count that a variable gives for text, and refuses it."""
+    done = as_docker_compose_reads_it(debian("docker-compose"), ["-f", COMPOSE, "-f", GPU_FILE], environment)
+    assert done.returncode == 0, done.stderr
+    reserved = yaml.safe_load(done.stdout)["services"]["triton"]["deploy"]["resources"]["reservations"]
+    assert reserved["devices"] == [{"driver": "nvidia", "device_ids": [gpus], "capabilities": ["gpu"]}]
 
 
 @pytest.mark.parametrize("file", [CPU_FILE, GPU_FILE], ids=lambda path: path.name)
@@ -245,6 +260,23 @@ def test_the_second_file_has_every_role_and_leaves_the_single_container_out() ->
     assert split["weavloader"] == {"profiles": ["all-in-one"]}
     for name in set(ROLES) - {"web"}:
         assert split[name]["command"] == [name]
+
+
+def test_every_processor_reads_the_pictures_that_are_added_and_shares_nothing_that_it_writes() -> None:
+    from sources.own import FOLDER
+
+    kept = Path("/data", FOLDER)
+    for file, name in ((COMPOSE, "weavloader"), (COMPOSE, "web"), (ROLES_FILE, "cleaner")):
+        assert "data:/data" in services(file)[name]["volumes"], name
+    processor = services(ROLES_FILE)["processor"]
+    assert "data:/data:ro" in processor["volumes"]
+    own = [Path(mount.partition(":")[0]) for mount in processor["tmpfs"]]
+    assert [folder for folder in own if folder in (kept, *kept.parents)] == [], "the pictures would be hidden"
+    assert folder_of_host(Path("/data")).is_relative_to("/data/run")
+    assert Path("/data/run") in own
+    made = re.search(r"install -d .*", (PROJECT_ROOT / "Dockerfile").read_text())
+    assert made
+    assert "/data/run" in made[0].split(), "nothing makes a folder in what is mounted read-only"
 
 
 def test_a_stop_gives_running_images_their_time() -> None:

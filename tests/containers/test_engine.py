@@ -7,16 +7,17 @@ of its image; Grafana alone is a fake, which reads what Grafana would be given.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from settings import load
+from settings import PROJECT_ROOT, load
 from stack import weaviate
 from tests.containers.engine import Engine, NoEngine, running, stand_in
-from tests.containers.files import COMPOSE, ROLES_FILE, services
+from tests.containers.files import COMPOSE, CPU_FILE, ROLES_FILE, services
 from tests.fixtures.stack import until
 from tools.manifests.objects import Object
 from tools.manifests.overlays import NODES
@@ -127,10 +128,15 @@ def test_prometheus_scrapes_all_parts(up: Engine) -> None:
     until(lambda: jobs() == {"weavloader", "redis", "weaviate", "triton"}, 60, "scraped")
 
 
-def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
+def split(up: Engine) -> None:
+    """One service per role, in the place of the single container, or as it is already."""
     up.compose("rm", "--stop", "--force", "weavloader", **SHELL)
     scaled = ("--scale", "processor=2", "--scale", "scheduler=2")
     up.compose(*SPLIT, "up", "-d", "--no-build", *scaled, **SHELL)
+
+
+def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
+    split(up)
     roles = [name for name, service in services(ROLES_FILE).items() if "image" in service]
     wanted = {name: ["healthy"] * (2 if name in ("processor", "scheduler") else 1) for name in roles}
     until(lambda: wanted.items() <= states(up).items(), 90, "every role")
@@ -145,6 +151,32 @@ def test_roles_split_and_scaled_carry_on_with_what_is_there(up: Engine) -> None:
     until(lambda: answered() == "2 answered", 30, "both processors")
     acting = up.compose(*SPLIT, "logs", "--no-color", "scheduler").count("beat: Acquired lock")
     assert acting == 1
+
+
+def test_with_a_service_per_role_added_pictures_land(up: Engine, photos: Path, tmp_path: Path) -> None:
+    split(up)
+    shutil.copy(photos / "chelsea.png", tmp_path / "cat.png")
+    tmp_path.chmod(0o755)
+    pictures = ("run", "--rm", "-T", "-v", f"{tmp_path}:/pictures:ro", "cleaner")
+    said = up.compose(*SPLIT, *pictures, "add", "/pictures", "--until-landed", seconds=120, **SHELL)
+    assert "1 landed" in said
+    assert "cat.png" in main(up, "web", "search", "a cat", "--limit", "1")
+
+
+def test_larger_models_are_asked_for_before_the_first_start_as_the_guide_says_it(engine: Engine) -> None:
+    """With nothing made before; no hub is reached here, which one line tells."""
+    guide = (PROJECT_ROOT / "docs" / "deploy.md").read_text().partition("\n### Larger models without a GPU\n")[2]
+    made, asked = re.findall(r"^docker-compose \$files run (.+)$", guide.partition("\n### ")[0], re.M)
+    files = ("-f", COMPOSE, "-f", CPU_FILE)
+    own = {"COMPOSE_PROJECT_NAME": "larger"}  # volumes that nobody has filled
+    try:
+        assert "weaviate_api_key: made" in engine.compose(*files, "run", "-T", *made.split(), **own)
+        done = engine.compose_ended(*files, "run", "-T", *asked.split(), **own)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "no model hub answers at" in done.stderr
+        assert "the models stay as they are" in done.stderr
+    finally:
+        engine.compose(*files, "down", "--volumes", "--timeout", "1", **own)
 
 
 def test_three_nodes_of_the_store_find_each_other_as_in_kubernetes(engine: Engine, tmp_path: Path) -> None:

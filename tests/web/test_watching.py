@@ -40,6 +40,17 @@ def test_the_live_page_shows_what_landed_last_and_how_everything_is(
         assert links(html, "vsn=W030")
 
 
+def test_how_many_landed_is_said_outside_of_what_the_live_page_replaces(
+    page: httpx.Client, land: Land, ledger: Ledger
+) -> None:
+    land(street(0))
+    landed(ledger, 0)
+    assert re.search(r'<p role="status"[^>]*>1 landed</p>\s*<div id="live"', shown(page.get("/live")))
+    now = shown(page.get("/live/now"))
+    assert 'role="status"' not in now
+    assert '<dd id="landed">1</dd>' in now
+
+
 def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger: Ledger) -> None:
     land(street(0), street(1, vsn="W099"))
     for number in (0, 1):

@@ -61,6 +61,17 @@ def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger:
     assert "W099" not in html
 
 
+def test_a_reader_of_few_nodes_sees_what_landed_of_them_behind_what_landed_of_others(
+    open_page: Open, land: Land, ledger: Ledger
+) -> None:
+    land(street(0, vsn="W030"))
+    for number in range(150):  # the others need not even be in the store
+        landed(ledger, number)
+    page = open_page(nodes=("W030",))
+    for path in ("/live", "/"):
+        assert len(cards(shown(page.get(path)))) == 1, path
+
+
 def test_the_live_page_shows_one_node_alone_where_it_is_named(page: httpx.Client, land: Land, ledger: Ledger) -> None:
     land(street(0), street(1, vsn="W030"), street(2))
     for number in (0, 1, 2):

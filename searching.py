@@ -72,14 +72,16 @@ class Finder:
         limit: int = DEFAULT_LIMIT,
         filters: SearchFilters = NO_FILTERS,
         vectors: bool = False,
+        ranked: bool = True,
     ) -> list[Hit]:
-        """Hybrid search for a text; its best results are in the reranker's order where one is configured.
+        """Hybrid search for a text; its best results are in the reranker's order where one is configured and the order
+        matters (``ranked``).
 
         Raises ``UsageError`` for an empty one.
         """
         if not query.strip():
             raise UsageError("the query is empty: say what the picture should show")
-        reranker = self._reranker
+        reranker = self._reranker if ranked else None
         most = limit if reranker is None else max(limit, RERANKED)
         async with self.settled():
             vector = (await self.embed_query(query)).value

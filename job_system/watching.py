@@ -17,6 +17,7 @@ from inference.calibration import current
 from job_system.queues import ROLES
 from ledger import LandingPace, Ledger, LedgerSnapshot
 from ledger.pace import per_second
+from ledger.traces import MOST_REMEMBERED
 from metrics.efficiency import StageTimes
 from records import Calibration, Hit, PartState, SearchFilters
 from settings import Triton
@@ -25,7 +26,7 @@ from settings import Triton
 FRESH_SECONDS = 5.0
 #: How many of the pictures that landed last are shown.
 MOST_SHOWN = 24
-#: How many of them are looked at, to count them by node.
+#: How many of them are looked at at once, to count them by node.
 MOST_READ = 100
 #: How many of them the search page shows where nothing is asked for yet, and seconds that it waits for them.
 MOST_LATEST = 12
@@ -97,7 +98,7 @@ class Landing:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far the whole installation is. ``recent`` are the images that landed last, with their times (seconds since
-    the epoch, the newest first, 200 at most); ``pace`` is images landed per second over the last minute; ``ceiling`` is
+    the epoch, the newest first, 500 at most); ``pace`` is images landed per second over the last minute; ``ceiling`` is
     what the configured models gave when they were calibrated, None where they were not; ``heartbeats`` says of each
     living process for how many seconds more it counts as one.
     """
@@ -130,7 +131,7 @@ class Now:
 
 async def look(watched: Watched, filters: SearchFilters, node: str = "", most: int = MOST_READ) -> Now:
     """What is happening now, of the nodes that the filters allow; the landings of one of them where it is named (by vsn
-    or id). At most so many landings are read.
+    or id). So many landings are read, and more where fewer of these than are shown may be.
     """
     parts = await watched.parts.states()
     share = await asyncio.to_thread(watched.stages.share, time.monotonic())
@@ -140,7 +141,7 @@ async def look(watched: Watched, filters: SearchFilters, node: str = "", most: i
         return Now((), {}, None, parts, share, str(error))
     when = dict(reversed(found.recent))
     try:
-        hits = await watched.images(list(when)[::-1][:most], filters)
+        hits = await _shown(watched, filters, list(when)[::-1], most)
     except WeavloaderError as error:
         return Now((), {}, found, parts, share, str(error))
     counts = Counter(name for hit in hits if (name := hit.result.vsn or hit.result.node))
@@ -151,11 +152,22 @@ async def look(watched: Watched, filters: SearchFilters, node: str = "", most: i
     return Now(landings, nodes, found, parts, share)
 
 
+async def _shown(watched: Watched, filters: SearchFilters, ids: list[str], most: int) -> list[Hit]:
+    """Those of the first so many pictures that may be shown; while they are few, of the pages after them, too."""
+    hits = await watched.images(ids[:most], filters)
+    for start in range(most, len(ids), MOST_READ):
+        if len(hits) >= min(most, MOST_SHOWN):
+            break
+        hits += await watched.images(ids[start : start + MOST_READ], filters)
+    return hits
+
+
 async def progress(watched: Watched) -> Progress:
     """How far the whole installation is, and how fast. Raises as the ledger does."""
 
     def ask(ledger: Ledger) -> tuple[list[tuple[str, float]], LedgerSnapshot, Mapping[str, float]]:
-        return ledger.recently_landed(), ledger.snapshot([role.queue for role in ROLES]), ledger.heartbeats()
+        recent = ledger.recently_landed(MOST_REMEMBERED)
+        return recent, ledger.snapshot([role.queue for role in ROLES]), ledger.heartbeats()
 
     recent, snapshot, heartbeats = await watched.asked(ask)
     pace = watched.pace.look(time.monotonic(), snapshot.landings)
@@ -170,9 +182,9 @@ async def landed_last(watched: Watched, filters: SearchFilters) -> list[Hit]:
     """
     try:
         async with asyncio.timeout(LATEST_SECONDS):
-            recent = await watched.asked(lambda ledger: ledger.recently_landed())
+            recent = await watched.asked(lambda ledger: ledger.recently_landed(MOST_REMEMBERED))
             ids = list(dict.fromkeys(image for image, _ in recent))
-            hits = await watched.images(ids[:MOST_READ], filters)
+            hits = await _shown(watched, filters, ids, MOST_READ)
     except (WeavloaderError, TimeoutError):
         return []
     views = {(hit.result.vsn or hit.result.node, hit.result.camera, hit.result.caption): hit for hit in reversed(hits)}

@@ -271,7 +271,7 @@ class Ledger:
         return landed(self._connection, day)
 
     def recently_landed(self, limit: int = traces.MOST_RECENT) -> list[tuple[str, float]]:
-        """The images that landed last, the newest first, with the time in seconds since the epoch; 200 at most."""
+        """The images that landed last, the newest first, with the time in seconds since the epoch; 500 at most."""
         return traces.recent(self._connection, limit)
 
     # --- what is where -----------------------------------------------------------------------------------------------

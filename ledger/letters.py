@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 
@@ -18,6 +19,8 @@ from settings import Jobs
 _BATCH = 500
 #: Most letters that are looked at for one list of those that somebody may see.
 MOST_READ = 10_000
+#: How many of the newest are counted for somebody who may not see all: a letter tells its node itself, no index does.
+MOST_COUNTED = 2_000
 # Names for what the class, which has a method ``list``, cannot call a list itself.
 ImageRecords = list[ImageRecord]
 DeadLetters = list[DeadLetter]
@@ -84,8 +87,12 @@ class Letters:
         """How many letters are kept."""
         return int(self._connection.command("ZCARD", _BY_TIME))
 
-    def causes(self) -> dict[str, int]:
-        """How many letters are kept, by cause, most first."""
+    def causes(self, shown: Callable[[DeadLetter], bool] | None = None) -> dict[str, int]:
+        """How many letters are kept, by cause, most first; where ``shown`` says which ones count, of the newest
+        ``MOST_COUNTED`` letters.
+        """
+        if shown is not None:
+            return _most_first(Counter(letter.cause for letter in self.list(limit=MOST_COUNTED) if shown(letter)))
         counts = self._connection.command("HGETALL", _COUNTS)
         return _most_first({cause: int(count) for cause, count in counts.items()})
 

@@ -23,8 +23,10 @@ TRACE_STATES: dict[str, State] = {
     "f": "forgotten",
 }
 _FORGETTABLE = "lsx"  # "d" and "r" have their letters still, and what is forgotten stays so for good
-#: How many of the images that landed last are remembered in order.
+#: How many of the images that landed last are told, unless more are asked for, and how many are remembered in order.
+#: land.lua keeps as many.
 MOST_RECENT = 200
+MOST_REMEMBERED = 500
 _STEP = 64
 STEPS = BUCKETS // _STEP
 
@@ -53,7 +55,7 @@ def landed(connection: Connection, day: int) -> Iterator[list[str]]:
 
 def recent(connection: Connection, limit: int) -> list[tuple[str, float]]:
     """See ``Ledger.recently_landed``."""
-    found = connection.command("LRANGE", f"{PREFIX}landed:recent", 0, min(limit, MOST_RECENT) - 1)
+    found = connection.command("LRANGE", f"{PREFIX}landed:recent", 0, min(limit, MOST_REMEMBERED) - 1)
     pairs = (item.partition(" ") for item in found)
     return [(image, float(when)) for image, _, when in pairs]
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import Metric
@@ -27,7 +29,11 @@ from metrics.merging import merged
 
 log = logs.get("metrics")
 
+#: Days without a change after which the folder of a container that holds it no more is removed.
+LEFT_DAYS = 7
+
 _JOURNAL = "merge.json"
+_HELD = ".held"
 _DEAD = "dead"
 _BROKEN = (RuntimeError, ValueError, struct.error)
 
@@ -102,7 +108,8 @@ def collect(folder: Path) -> Iterable[Metric]:
 
 
 def sweep(folder: Path) -> None:
-    """Add what dead processes counted to the dead's files and remove theirs."""
+    """Add what dead processes counted to the dead's files and remove theirs. A sign that the folder is in use, too."""
+    (folder / _HELD).touch()
     with _locked(folder, fcntl.LOCK_EX):
         for path in folder.glob("role_*"):
             if not alive(path.name.rpartition("_")[2]):
@@ -113,6 +120,55 @@ def sweep(folder: Path) -> None:
         counts = [path for path in dead if not path.name.startswith("gauge") and _intact(path)]
         if counts:
             _merge(folder, counts)
+
+
+def hold(folder: Path) -> None:
+    """Make the folder, and keep it from ``remove_left`` of other containers while this process or a child of it lives:
+    a lock on a file ends with the last of them, however they die.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):  # it was removed at this very moment
+            if os.path.samestat(os.fstat(descriptor), (folder / _HELD).stat()):
+                os.utime(folder / _HELD)
+                return
+        os.close(descriptor)
+
+
+def remove_left(folder: Path, now: float | None = None) -> list[str]:
+    """Remove the folders of former containers beside this one: nobody holds them and nothing of them has changed for
+    ``LEFT_DAYS`` (by then their counts are in Prometheus). The names of the removed.
+
+    Both are asked for: a network's file system may not tell of locks that another machine holds.
+    """
+    before = (time.time() if now is None else now) - LEFT_DAYS * 86_400
+    removed = []
+    for other in folder.parent.iterdir():
+        with suppress(OSError):  # somebody else removes it
+            if other != folder and other.is_dir() and _changed(other) < before and _taken_away(other):
+                removed.append(other.name)
+    return removed
+
+
+def _changed(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+
+
+def _taken_away(folder: Path) -> bool:
+    """Remove the folder unless it is held; under another name first, so that who starts now makes it anew."""
+    descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gone = folder.with_name(f".{folder.name}")
+        folder.rename(gone)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
 
 
 def _merge(folder: Path, sources: list[Path]) -> None:

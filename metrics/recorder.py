@@ -77,7 +77,7 @@ def prepare(data: Path, role: str) -> Path:
     when the data folder cannot be written.
     """
     place = folder.of_host(data)
-    place.mkdir(parents=True, exist_ok=True)
+    folder.hold(place)
     settings.export("PROMETHEUS_MULTIPROC_DIR", str(place))
     # The library picks its backend when it is first imported; naming it makes the order of imports unimportant.
     values.keep_in(place)
@@ -86,6 +86,7 @@ def prepare(data: Path, role: str) -> Path:
         _state.start(place)
     folder.register(place, role)
     folder.sweep(place)
+    folder.remove_left(place)
     return place
 
 

@@ -146,9 +146,12 @@ class LetterAnswer(BaseModel):
 class LettersAnswer(BaseModel):
     """Dead letters, the newest first."""
 
-    count: int = Field(description="letters that are kept")
+    count: int = Field(description="letters that are kept, of the nodes that may be shown")
     by_cause: dict[str, int]
     letters: list[LetterAnswer]
+    of_newest: int | None = Field(
+        None, description="where not all nodes may be shown: count and by_cause are of the newest so many letters"
+    )
 
 
 class ReplayAnswer(BaseModel):

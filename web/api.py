@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from job_system.archive import throw_away
 from job_system.letters import replay_letters
 from job_system.watching import progress
 from ledger import Ledger
+from ledger.letters import MOST_COUNTED
 from records import DeadLetter
 from searching import parse_moment
 from settings import Settings
@@ -157,20 +159,33 @@ async def status(shared: Shared, who: Reader) -> StatusAnswer:
 @router.get("/dead-letters")
 async def dead_letters(asked: Annotated[LettersAsked, Query()], shared: Shared, who: Reader) -> LettersAnswer:
     """List dead letters, the newest first."""
-    count, causes, letters = await listed_letters(shared, asked, who)
-    shown = [letter_answer(letter, whole=who.role is Role.ADMIN) for letter in letters]
-    return LettersAnswer(count=count, by_cause=causes, letters=shown)
+    found = await listed_letters(shared, asked, who)
+    shown = [letter_answer(letter, whole=who.role is Role.ADMIN) for letter in found.letters]
+    return LettersAnswer(count=found.count, by_cause=found.causes, letters=shown, of_newest=found.of_newest)
 
 
-async def listed_letters(
-    shared: Services, asked: LettersAsked, who: Visitor
-) -> tuple[int, dict[str, int], list[DeadLetter]]:
-    """How many letters there are, by cause too, and those that were asked for; of nodes that may be shown."""
+@dataclass(frozen=True, slots=True)
+class ListedLetters:
+    """Dead letters, and how many there are, by cause too; of the newest so many where ``of_newest`` says so."""
+
+    count: int
+    causes: dict[str, int]
+    letters: list[DeadLetter]
+    of_newest: int | None = None
+
+
+async def listed_letters(shared: Services, asked: LettersAsked, who: Visitor) -> ListedLetters:
+    """The letters that were asked for, and how many there are; of nodes that may be shown."""
     since, until = (parse_moment(text).timestamp() if text else None for text in (asked.since, asked.until))
+    allowed = shared.finder.allowed(filters_for(who))
+    shown = partial(shown_node, shared, who) if allowed.only or allowed.denied else None
 
-    def ask(ledger: Ledger) -> tuple[int, dict[str, int], list[DeadLetter]]:
-        letters = ledger.letters.list(asked.cause, since, until, asked.limit, partial(shown_node, shared, who))
-        return ledger.letters.count(), ledger.letters.causes(), letters
+    def ask(ledger: Ledger) -> ListedLetters:
+        letters = ledger.letters.list(asked.cause, since, until, asked.limit, shown)
+        count, causes = ledger.letters.count(), ledger.letters.causes(shown)
+        if shown is None:
+            return ListedLetters(count, causes, letters)
+        return ListedLetters(sum(causes.values()), causes, letters, MOST_COUNTED if count > MOST_COUNTED else None)
 
     return await shared.asked(ask)
 

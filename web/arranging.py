@@ -97,7 +97,7 @@ def arrange(hits: Sequence[Hit], asked: Narrowed) -> Arranged:
         cards=tuple(cards[asked.offset : asked.offset + asked.limit]),
         matches=len(hits),
         results=len(cards),
-        values={name: counts(_values(hits, name)) for name in COUNTED},
+        values={name: counted(hits, name) for name in COUNTED},
         histogram=tuple(bars(moment for hit in hits if (moment := _moment(hit)) is not None)),
         places=tuple(places(hit.place for hit in hits)),
     )
@@ -127,6 +127,11 @@ def collapsed(hits: Sequence[Hit]) -> list[Card]:
         leaders.append(hit)
         others[hit.result.id] = []
     return [Card(hit, tuple(others[hit.result.id])) for hit in leaders]
+
+
+def counted(hits: Sequence[Hit], name: str) -> dict[str, int]:
+    """How often each value of a filter (one of ``COUNTED``) occurs, the most frequent first."""
+    return counts(hit.place.project if name == "project" else str(getattr(hit.result, name)) for hit in hits)
 
 
 def counts(values: Iterable[str]) -> dict[str, int]:
@@ -187,10 +192,6 @@ def parts(text: str, words: frozenset[str]) -> list[tuple[str, bool]]:
             pieces += [(text[end : found.start()], False), (found[0], True)]
             end = found.end()
     return [piece for piece in (*pieces, (text[end:], False)) if piece[0]]
-
-
-def _values(hits: Sequence[Hit], name: str) -> list[str]:
-    return [hit.place.project if name == "project" else str(getattr(hit.result, name)) for hit in hits]
 
 
 def _moment(hit: Hit) -> datetime | None:

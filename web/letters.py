@@ -34,7 +34,8 @@ async def letters_page(
     who: Reader,
 ) -> Response:
     """The dead letters, the newest first."""
-    count, causes, letters = await listed_letters(shared, asked, who)
+    found = await listed_letters(shared, asked, who)
+    letters = found.letters
     pictures = await pictures_of(shared, letters, who)
     older = None
     if len(letters) >= asked.limit:
@@ -45,8 +46,7 @@ async def letters_page(
         "letters.html",
         visitor=who,
         asked=asked,
-        count=count,
-        causes=causes,
+        found=found,
         letters=letters,
         pictures=pictures,
         older=older,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from records import Hit, Vector
 from searching import parse_id
 from taking.tables import result_lines
 from web.access import COOKIE, SESSION_SECONDS, Refused, Role, Visitor
-from web.arranging import WINDOW, arrange, matched_words, query_words, window
+from web.arranging import COUNTED, WINDOW, arrange, counted, matched_words, query_words, window
 from web.asked import Narrowed, PageAsked
 from web.refining import chips, filters, places
 from web.services import Reader, Services, Shared, base_of, filters_for
@@ -45,6 +46,7 @@ async def search_page(asked: Annotated[PageAsked, Query()], request: Request, sh
         try:
             narrowed = asked.narrowed(PER_PAGE)
             hits, title = await _found(asked, narrowed, shared, who, window(narrowed))
+            wider = await _wider(asked, narrowed, shared, who)
         except UsageError as error:  # the form keeps what was asked for, so that it can be put right
             shown |= {"error": str(error), "latest": []}
         else:
@@ -52,7 +54,7 @@ async def search_page(asked: Annotated[PageAsked, Query()], request: Request, sh
             shown |= {"found": found, "title": title, "pages": -(-found.results // PER_PAGE)}
             shown["matched"] = {card.hit.result.id: matched_words(card.hit, words) for card in found.cards}
             shown["highest"] = max((bar.count for bar in found.histogram), default=0)
-            shown |= {"filters": filters(found, asked), "places": places(found, link)}
+            shown |= {"filters": filters(found, asked, wider), "places": places(found, link)}
             shown["chips"] = list(chips(asked, link))
     else:
         shown["latest"] = await landed_last(shared.watched, filters_for(who))
@@ -136,9 +138,9 @@ async def logout(request: Request) -> Response:
 
 
 async def _found(
-    asked: PageAsked, narrowed: Narrowed, shared: Services, who: Visitor, limit: int
+    asked: PageAsked, narrowed: Narrowed, shared: Services, who: Visitor, limit: int, *, ranked: bool = True
 ) -> tuple[list[Hit], str]:
-    """The best matches, and what the page is called."""
+    """The best matches, in the reranker's order unless it does not matter, and what the page is called."""
     filters = narrowed.filters(who.only)
     finder, vectors = shared.finder, narrowed.collapse
     if asked.like or asked.upload:
@@ -154,8 +156,16 @@ async def _found(
                 title = f"Pictures like {name}"
             found = await finder.similar(vector, limit=limit, filters=filters, exclude=exclude, vectors=vectors)
         return found, title
-    hits = await finder.search(asked.q, alpha=asked.alpha, limit=limit, filters=filters, vectors=vectors)
+    hits = await finder.search(asked.q, alpha=asked.alpha, limit=limit, filters=filters, vectors=vectors, ranked=ranked)
     return hits, asked.q
+
+
+async def _wider(asked: PageAsked, narrowed: Narrowed, shared: Services, who: Visitor) -> dict[str, dict[str, int]]:
+    """Of each filter that is chosen the values to choose instead, with their counts: one more query each."""
+    chosen = [name for name in COUNTED if getattr(narrowed, name)]
+    without = [narrowed.model_copy(update={name: None, "collapse": False}) for name in chosen]
+    found = await asyncio.gather(*(_found(asked, one, shared, who, WINDOW, ranked=False) for one in without))
+    return {name: counted(hits, name) for name, (hits, _) in zip(chosen, found, strict=True)}
 
 
 def _id(text: str) -> str:

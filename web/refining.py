@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,11 @@ class PlaceLink:
     link: str
 
 
-def filters(found: Arranged, asked: PageAsked) -> dict[str, dict[str, int]]:
-    """The values to choose from with their counts; what is chosen is among them."""
-    shown = {name: dict(found.values[name]) for name in COUNTED}
+def filters(found: Arranged, asked: PageAsked, wider: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """The values to choose from with their counts; what is chosen is among them, and others instead of it: those that
+    ``wider`` counts by filter in what is found without it.
+    """
+    shown = {name: {**wider.get(name, {}), **found.values[name]} for name in COUNTED}
     for name, values in shown.items():
         chosen = getattr(asked, name)
         if chosen and not any(value.casefold() == chosen.casefold() for value in values):

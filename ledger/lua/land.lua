@@ -10,8 +10,8 @@ call('HINCRBY', COUNTS, 'landed', 1)
 note_change(id)
 -- What landed last, newest first, for people who watch: cut now and then, not at every landing.
 local entry = id .. ' ' .. string.format('%.3f', clock())
-if call('LPUSH', RECENT, entry) > 400 then
-  call('LTRIM', RECENT, 0, 199)
+if call('LPUSH', RECENT, entry) > 600 then
+  call('LTRIM', RECENT, 0, 499)
 end
 to_be_looked_at(entry)
 return 1

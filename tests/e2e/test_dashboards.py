@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from metrics import catalog
 from metrics.artifacts.__main__ import FOLDER
 from metrics.artifacts.panels import ROWS
 from metrics.artifacts.plain_yaml import as_yaml
@@ -27,6 +29,26 @@ LANDED = 'sum(weavloader_tasks_total{outcome="landed"})'
 HOUR = 3600 * 1_000_000_000
 PANEL_QUERIES = [query for _, row in ROWS for panel in row for query, _ in panel.queries]
 QUERIES = list(dict.fromkeys([*PANEL_QUERIES, *RECORDED, *(alert.query for alert in ALERTS)]))
+#: What makes a panel show 0 where there is no series: by it a query of a name that nothing writes has an answer, too.
+OR_NOTHING = re.compile(r" or vector\(\d+\)")
+#: What the run has no series of, nor of an image that kills a worker: in it nobody forgets, makes again, replays,
+#: throws away, watches or reindexes.
+NOT_IN_THE_RUN = (
+    catalog.IMAGES_FORGOTTEN,
+    catalog.IMAGES_REDONE,
+    catalog.DLQ_REPROCESSED,
+    catalog.DLQ_THROWN_AWAY,
+    catalog.WATCHED,
+    catalog.WATCH_MATCHES,
+    catalog.WEBHOOK_POSTS,
+    catalog.REINDEX_IMAGES,
+)
+
+
+def bare(query: str) -> str:
+    """The query without what answers in its place, unless the run rightly has nothing to answer with."""
+    away = 'kind="poison"' in query or any(metric.name in query for metric in NOT_IN_THE_RUN)
+    return query if away else OR_NOTHING.sub("", query)
 
 
 def jpeg(number: int) -> bytes:
@@ -142,7 +164,7 @@ def value(address: str, query: str) -> float | None:
 
 
 def test_every_query_has_an_answer(prometheus: str) -> None:
-    silent = list(QUERIES)
+    silent = list(dict.fromkeys(map(bare, QUERIES)))
 
     def all_answer() -> bool:
         silent[:] = [query for query in silent if not ask(prometheus, query)]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from settings import PROJECT_ROOT
 from tests.metrics.conftest import Role
 
 Start = Callable[..., Role]
+DAY = 86_400
 
 
 @pytest.fixture
@@ -189,3 +191,38 @@ for number in range(metrics.MOST_SERIES + 5):
         check=True,
     )
     assert value(place, "images_skipped_total", reason="other") == 5
+
+
+def left(place: Path, name: str, days: float) -> Path:
+    """A folder of another container in which nothing has changed for so long."""
+    other = place.with_name(name)
+    other.mkdir(parents=True)
+    (other / "counter_dead.db").touch()
+    then = time.time() - days * DAY
+    for path in (*other.iterdir(), other):
+        os.utime(path, (then, then))
+    return other
+
+
+def test_folders_of_former_containers_are_removed_by_a_start_after_some_days(start_role: Start, place: Path) -> None:
+    left(place, "gone-1", folder.LEFT_DAYS + 1)
+    lately = left(place, "lately-1", folder.LEFT_DAYS - 1)
+    start_role("processor")
+    assert sorted(place.parent.iterdir()) == sorted([lately, place])
+
+
+def test_the_folder_of_a_living_process_is_never_removed(start_role: Start, place: Path) -> None:
+    """However old its files are."""
+    role = start_role("processor")
+    other, later = left(place, "other-1", 0), time.time() + 2 * folder.LEFT_DAYS * DAY
+    assert folder.remove_left(other, later) == []
+    role.kill()
+    assert folder.remove_left(other, later) == [place.name]
+    assert list(place.parent.iterdir()) == [other]
+
+
+def test_a_folder_that_is_swept_is_in_use(place: Path) -> None:
+    """Where a file system does not tell of locks."""
+    other = left(place, "other-1", folder.LEFT_DAYS + 1)
+    folder.sweep(other)
+    assert folder.remove_left(place) == []

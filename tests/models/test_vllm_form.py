@@ -11,7 +11,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 from weavloader_models import options, prepare
 from weavloader_models.configs import rendered
-from weavloader_models.description import MODELS, WEIGHTS
+from weavloader_models.description import MODELS, MOST_WAITING, WEIGHTS
 from weavloader_models.memory import Machine
 
 from settings import PROJECT_ROOT, Triton
@@ -29,6 +29,7 @@ SETTINGS = {
     "TRITON_GEMMA3_IMAGES": "2",
     "TRITON_GEMMA3_TEMPERATURE": "0.3",
     "TRITON_GEMMA3_MAX_TOKENS": "64",
+    "TRITON_QWEN2_5_VL_BATCH": "32",
     "TRITON_QWEN2_5_VL_DTYPE": "float16",
     "TRITON_QWEN2_5_VL_GPU_SHARE": "0.4",
     "TRITON_QWEN2_5_VL_DEVICE": "1",
@@ -73,6 +74,16 @@ def test_the_backend_is_told_its_gpus_and_answers_as_a_stream(repository: Path) 
     assert "model_transaction_policy { decoupled: true }" in config
     assert 'key: "GPU_DEVICE_IDS" value: { string_value: "0,1" }' in config
     assert 'string_value: "1"' in (repository / "qwen2_5_vl_vllm" / "config.pbtxt").read_text()
+
+
+def test_vllm_is_asked_for_as_many_pictures_at_once_as_its_batch_says(repository: Path) -> None:
+    """Triton gives each process of the field's form one request at a time, so there are as many."""
+    for name, batch in (("gemma3", WEIGHTS["gemma3"].batch), ("qwen2_5_vl", 32)):
+        config = (repository / name / "config.pbtxt").read_text()
+        assert f"instance_group [ {{ kind: KIND_CPU count: {batch} }} ]" in config
+    chosen = options.read({"TRITON_MODELS": "gemma3", "TRITON_GEMMA3_BATCH": "32"}, (), vllm=False)
+    by_transformers = prepare.adapted(chosen, {"gemma3": repository})["gemma3"]
+    assert by_transformers.instances == MOST_WAITING, "an engine that makes batches is given the next while it works"
 
 
 @pytest.fixture(scope="module")

@@ -163,6 +163,7 @@ async def test_the_live_page_shows_a_landing_by_itself_until_it_is_paused(
     lands(1)
     await expect(page.get_by_role("article")).to_have_count(1)
     await expect(page.get_by_role("article")).to_contain_text("a rocket on its pad")
+    await expect(page.get_by_role("status")).to_have_text("1 landed")
     assert await no_wider_than_the_screen(page)
     await page.get_by_role("button", name="Pause").click()
     await expect(page.get_by_role("button", name="Go on")).to_be_visible()

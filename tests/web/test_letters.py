@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
 from ledger import Lease, Ledger
+from ledger import letters as kept
 from records import DeadLetter, ImageRecord
 from tests.fixtures.redis import Valkey
 from tests.store.images import image
 from tests.web.conftest import Open
+from web import api
 
 ADMIN = {"Authorization": "Bearer the admin's word"}
 
@@ -67,6 +70,33 @@ def test_letters_of_denied_nodes_take_no_places_of_others(open_page: Open, ledge
     page = open_page(sage={"unallowed_nodes": ("W099",)})
     shown = page.get("/api/dead-letters", params={"limit": 2}).json()["letters"]
     assert [letter["error"] for letter in shown] == ["image 0 failed"]
+
+
+def test_letters_of_nodes_that_are_not_for_the_reader_are_not_counted(open_page: Open, ledger: Ledger) -> None:
+    bury(ledger, 1, "poison", vsn="W099")
+    bury(ledger, 2)
+    reader = open_page(nodes=("W02F",), admin_token="the admin's word")
+    for page in (reader, open_page(sage={"unallowed_nodes": ("W099",)})):
+        listed = page.get("/api/dead-letters").json()
+        assert (listed["count"], listed["by_cause"], listed["of_newest"]) == (1, {"not_found": 1}, None)
+        html = page.get("/dead-letters").text
+        assert "tried again by themselves: 1." in html
+        assert "poison" not in html
+    assert reader.get("/api/dead-letters", headers=ADMIN).json()["by_cause"] == {"poison": 1, "not_found": 1}
+
+
+def test_of_very_many_letters_the_newest_are_counted_for_a_limited_reader(
+    open_page: Open, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST_COUNTED", 2)
+    monkeypatch.setattr(api, "MOST_COUNTED", 2)
+    for number in range(3):
+        bury(ledger, number)
+    page = open_page(nodes=("W02F",), admin_token="the admin's word")
+    listed = page.get("/api/dead-letters").json()
+    assert (listed["count"], listed["of_newest"], len(listed["letters"])) == (2, 2, 3)
+    assert "tried again by themselves: 2 of the newest 2." in page.get("/dead-letters").text
+    assert page.get("/api/dead-letters", headers=ADMIN).json()["count"] == 3
 
 
 def test_a_replayed_letters_image_is_queued_again(open_page: Open, ledger: Ledger, valkey: Valkey) -> None:

@@ -68,6 +68,19 @@ def test_filters_are_offered_with_their_counts_and_keep_the_choice(page: httpx.C
     assert '<option value="gone" selected>gone (0)</option>' in html
 
 
+def test_a_chosen_filter_is_changed_for_another_without_being_left_out_first(page: httpx.Client, land: Land) -> None:
+    land(*(street(number, camera="top" if number else "bottom") for number in range(4)), street(4, vsn="W030"))
+    chosen = {"q": "street", "camera": "bottom", "vsn": "W02F"}
+    html = shown(page.get("/", params=chosen))
+    assert len(cards(html)) == 1
+    assert '<option value="bottom" selected>bottom (1)</option>' in html
+    assert '<option value="top">top (3)</option>' in html
+    assert "top_camera" not in re.findall(r'<option value="([^"]*)"', html), "another node's"
+    assert "W030" not in html, "it has no such camera"
+    own = image(0).record.id
+    assert '<option value="top">top (3)</option>' in shown(page.get("/", params={"like": own, "camera": "top_camera"}))
+
+
 def test_a_bar_of_the_histogram_narrows_the_time(page: httpx.Client, land: Land) -> None:
     land(*(street(number, captured_ns=1_765_000_000_000_000_000 + number * 86400 * 10**9) for number in range(5)))
     html = shown(page.get("/", params={"q": "street", "camera": "top_camera"}))

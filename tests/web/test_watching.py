@@ -40,6 +40,17 @@ def test_the_live_page_shows_what_landed_last_and_how_everything_is(
         assert links(html, "vsn=W030")
 
 
+def test_how_many_landed_is_said_outside_of_what_the_live_page_replaces(
+    page: httpx.Client, land: Land, ledger: Ledger
+) -> None:
+    land(street(0))
+    landed(ledger, 0)
+    assert re.search(r'<p role="status"[^>]*>1 landed</p>\s*<div id="live"', shown(page.get("/live")))
+    now = shown(page.get("/live/now"))
+    assert 'role="status"' not in now
+    assert '<dd id="landed">1</dd>' in now
+
+
 def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger: Ledger) -> None:
     land(street(0), street(1, vsn="W099"))
     for number in (0, 1):
@@ -48,6 +59,17 @@ def test_the_live_page_shows_no_denied_node(open_page: Open, land: Land, ledger:
     html = shown(page.get("/live"))
     assert len(cards(html)) == 1
     assert "W099" not in html
+
+
+def test_a_reader_of_few_nodes_sees_what_landed_of_them_behind_what_landed_of_others(
+    open_page: Open, land: Land, ledger: Ledger
+) -> None:
+    land(street(0, vsn="W030"))
+    for number in range(150):  # the others need not even be in the store
+        landed(ledger, number)
+    page = open_page(nodes=("W030",))
+    for path in ("/live", "/"):
+        assert len(cards(shown(page.get(path)))) == 1, path
 
 
 def test_the_live_page_shows_one_node_alone_where_it_is_named(page: httpx.Client, land: Land, ledger: Ledger) -> None:

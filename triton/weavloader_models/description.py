@@ -100,7 +100,7 @@ WEIGHTS = {
     ),
 }
 
-#: Processes that hand requests on to an engine, at most: each takes 40 MB.
+#: Processes that hand requests on to an engine that makes batches of them, at most: each takes 40 MB.
 MOST_WAITING = 8
 #: Those that vLLM can run, too.
 VLMS = ("gemma3", "qwen2_5_vl")

@@ -60,9 +60,14 @@ def adapted(chosen: Chosen, folders: dict[str, Path]) -> dict[str, Model]:
             models[model.name] = replace(model, batch=options.batch, parameters=parameters)
         else:
             models[model.name] = replace(
-                model, instances=min(options.batch, MOST_WAITING), needs=(options.engine,), parameters=_thin(options)
+                model, instances=_waiting(options), needs=(options.engine,), parameters=_thin(options)
             )
     return models
+
+
+def _waiting(options: Options) -> int:
+    """Processes of the field's form. vLLM takes up requests as they come, and gets only those that one waits for."""
+    return options.batch if options.form == "vllm" else min(options.batch, MOST_WAITING)
 
 
 def _pinned(model: Model, options: Options) -> Model:

@@ -1,7 +1,8 @@
 """The field's contracts: one request is checked, handed on to the model that does the work, and answered.
 
-There is no batch dimension here. Each process waits for one answer, so the batches that the other model makes grow with
-the number of processes.
+There is no batch dimension here, so Triton gives a process one request at a time, and the next one after its answer,
+whether ``execute`` is a coroutine or not: only a decoupled model is given more, and no plain request reaches one. The
+batches that the other model makes grow with the number of processes, then.
 """
 
 from __future__ import annotations

@@ -42,11 +42,25 @@ if (live) {
     button.textContent = paused ? "Go on" : "Pause";
   });
   document.getElementById("live-tools").append(button);
+  // Who hears the page is told the count alone, and no oftener than it can be said.
+  const said = document.getElementById("live-said");
+  let told = 0;
+  const tell = () => {
+    const landed = document.getElementById("landed");
+    const text = landed ? `${landed.textContent} landed` : "";
+    if (text && text !== said.textContent && Date.now() - told >= 10000) {
+      said.textContent = text;
+      told = Date.now();
+    }
+  };
   setInterval(async () => {
     if (paused || document.hidden || live.contains(document.activeElement)) { return; }
     try {
       const answer = await fetch(live.dataset.source);
-      if (answer.ok) { live.innerHTML = await answer.text(); }
+      if (answer.ok) {
+        live.innerHTML = await answer.text();
+        tell();
+      }
     } catch { /* the server is away: what is shown stays, and it is asked again */ }
   }, 3000);
 }

@@ -176,6 +176,12 @@ def _quiet(stage: Stage) -> None:
     stage.house.quiet(0)
 
 
+def _deleted(stage: Stage) -> None:
+    lost = stage.house.json("search", "a cup of coffee", "--limit", "1")["results"][0]["id"]
+    with stage.house.sdk() as client:
+        assert client.collections.use("HybridSearchExample").data.delete_by_id(lost)
+
+
 def _login_refused(stage: Stage) -> None:
     """The storage wants another login: what comes waits."""
     for path in _come(stage):
@@ -245,6 +251,7 @@ MEANWHILE: dict[str, Callable[[Stage], None]] = {
     "two pictures of the stream come damaged": _damaged,
     "the storage has them whole": _whole,
     "nothing is on its way any more": _quiet,
+    "an object is deleted in the store": _deleted,
     "the ledger is lost": lambda stage: stage.lose_ledger(),
     "ledger and store are lost": lambda stage: stage.lose_all(),
     "the storage refuses the login": _login_refused,

@@ -24,10 +24,10 @@ _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```console\n(.*?)^```$", re.M | 
 _DIRECTION = re.compile(r'<!-- (?:(meanwhile|at "[^"]+"): )?(.+?) -->')
 #: An image's or a delivery's id, or a backfill's.
 ID = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{6})\b")
-#: What is left out of a session: how far a command is, which it says every few seconds.
-_PROGRESS = re.compile(r"[a-z][a-z' ]*: \d+(?: of \d+| s)?")
-#: The same of a backfill that a command with this option waits for; of others the line is what they tell.
-_WAITS, _RUNNING = "--until-landed", re.compile(r"[0-9a-f]{6}  running  .*")
+#: What is left out of a session: how far a command is, which it says every few seconds. That is on standard error, but
+#: for how many images of those that it waits for have landed.
+_PROGRESS = re.compile(r"[a-z][a-z' ]*: \d+(?: of \d+| s)?|[0-9a-f]{6}  running  .*")
+_LANDING = re.compile(r"landing: \d+ of \d+")
 _SECRET = re.compile(r"whsec_[\w+/=-]+")
 #: What differs from run to run, and what it is compared as. The order counts.
 _CHANGING = (
@@ -123,11 +123,11 @@ def compared(lines: Sequence[str], *, counts_vary: bool) -> list[str]:
     return found
 
 
-def shown(command: str, output: str) -> list[str]:
-    """A command's lines as a page shows them: without secrets, and without how far it is."""
-    left_out = [_PROGRESS, _RUNNING] if _WAITS in command else [_PROGRESS]
-    lines = _SECRET.sub("whsec_…", output).splitlines()
-    return [line.rstrip() for line in lines if not any(one.fullmatch(line.strip()) for one in left_out)]
+def shown(output: str, errors: str) -> list[str]:
+    """A command's lines as a page shows them, standard error last: without secrets, and without how far it is."""
+    lines = [line for line in output.splitlines() if not _LANDING.fullmatch(line.strip())]
+    lines += [line for line in errors.splitlines() if not _PROGRESS.fullmatch(line.strip())]
+    return [_SECRET.sub("whsec_…", line).rstrip() for line in lines]
 
 
 class Names:
@@ -164,12 +164,14 @@ def _replaced(text: str, words: dict[str, str]) -> str:
     return text
 
 
-def played(session: Session, names: Names, run: Callable[[str, Sequence[Cue]], str]) -> Session:
-    """The session as it is now: each command is run in the page's order, the first with the session's cues."""
+def played(session: Session, names: Names, run: Callable[[str, Sequence[Cue]], tuple[str, str]]) -> Session:
+    """The session as it is now: each command is run in the page's order, the first with the session's cues. ``run``
+    gives what a command prints, and what it says on standard error.
+    """
     steps: list[Step] = []
     for step in session.steps:
         cues: Sequence[Cue] = () if steps else session.cues
-        output = shown(step.command, names.on_page(run(names.here(step.command), cues)))
+        output = shown(*map(names.on_page, run(names.here(step.command), cues)))
         command = names.renewed(step.command)
         names.learn(step.output, output)
         steps.append(Step(command, output))

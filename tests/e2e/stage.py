@@ -52,11 +52,11 @@ class Stage:
             "/home/you": str(self.desk),
         }
 
-    def run(self, command: str, cues: Sequence[Cue] = ()) -> str:
-        """What the command prints, at the desk; then what it says on standard error. What the cues name happens."""
+    def run(self, command: str, cues: Sequence[Cue] = ()) -> tuple[str, str]:
+        """What the command prints, at the desk, and what it says on standard error. What the cues name happens."""
         in_turn = f"(exit {self._code}); {command}"
-        output, self._code = given(in_turn, self.desk, self._environment, cues, self.happens)
-        return output
+        output, errors, self._code = given(in_turn, self.desk, self._environment, cues, self.happens)
+        return output, errors
 
     def happens(self, what: str) -> None:
         """Let something happen."""

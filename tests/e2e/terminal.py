@@ -24,8 +24,8 @@ def given(
     environment: Mapping[str, str],
     cues: Sequence[Cue] = (),
     happens: Callable[[str], None] = lambda what: None,
-) -> tuple[str, int]:
-    """What a shell prints that runs the command in the folder, standard error last, and its exit code.
+) -> tuple[str, str, int]:
+    """What a shell prints that runs the command in the folder, what it says on standard error, and its exit code.
 
     The cues come in their order, each by a line of its own. Fails where one never comes, and where there is no end.
     """
@@ -62,7 +62,7 @@ def given(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         errors.seek(0)
-        output = "".join(printed) + errors.read()
-    assert process.returncode >= 0, f"{command} did not end: {output}"
-    assert not left, f"{command} never printed what {left[0]} waits for: {output}"
-    return output, process.returncode
+        output, said = "".join(printed), errors.read()
+    assert process.returncode >= 0, f"{command} did not end: {output}{said}"
+    assert not left, f"{command} never printed what {left[0]} waits for: {output}{said}"
+    return output, said, process.returncode

@@ -21,7 +21,7 @@ PAGES = pages()
 #: The capabilities that have a page.
 NAMED = (
     *("select", "backfill", "add", "reprocess", "search", "export"),
-    *("forget", "watch", "backup", "adopt", "cancel", "dlq", "replay"),
+    *("forget", "watch", "backup", "adopt", "cancel", "audit", "dlq", "replay"),
 )
 
 
@@ -71,10 +71,10 @@ def test_an_id_of_the_page_stands_for_the_one_in_its_place() -> None:
     (session,) = sessions(PAGE)
     run: list[str] = []
 
-    def printed(command: str, cues: Sequence[Cue]) -> str:
+    def printed(command: str, cues: Sequence[Cue]) -> tuple[str, str]:
         run.append(command)
         assert cues == ([Cue("0a1b2c", "it stops")] if command == "list" else ()), "they are the first command's"
-        return "fedcba  5 pictures in 2 s\n" if command == "list" else "captured now\n"
+        return "fedcba  5 pictures in 2 s\n" if command == "list" else "captured now\n", ""
 
     now = played(session, Names({}), printed)
     assert run == ["list", "show fedcba"]
@@ -82,16 +82,11 @@ def test_an_id_of_the_page_stands_for_the_one_in_its_place() -> None:
     assert session.meanwhile == ["it rains"]
 
 
-@pytest.mark.parametrize(
-    ("command", "kept"),
-    [
-        ("backfill --until-landed", ["0a1b2c  done       all of sage"]),
-        ("backfill resume 0a1b2c", ["0a1b2c  running    all of sage", "0a1b2c  done       all of sage"]),
-    ],
-)
-def test_how_far_a_command_is_is_left_out_where_it_waits(command: str, kept: list[str]) -> None:
-    printed = "reading the folder: 2 s\n0a1b2c  running    all of sage\n0a1b2c  done       all of sage\n"
-    assert shown(command, printed) == kept
+def test_how_far_a_command_is_is_left_out_and_what_it_finds_is_not() -> None:
+    """The one is on standard error, but for what lands; the other may look like it."""
+    running = "0a1b2c  running    all of sage"
+    assert shown(f"{running}\nmissing: 1\nlanding: 2 of 3\n", "") == [running, "missing: 1"]
+    assert shown("", f"{running}\nreading the folder: 2 s\nimages looked at: 5\nerror: away\n") == ["error: away"]
 
 
 WAITS = """
@@ -110,7 +105,7 @@ def test_what_happens_while_a_command_runs_happens_at_its_line(tmp_path: Path) -
     command = f"echo zero; {shlex.join([sys.executable, '-c', WAITS])}; echo $?"
     cues = [Cue("one", "come"), Cue("two", "Ctrl-C")]
     printed = given(command, tmp_path, os.environ, cues, lambda what: (tmp_path / what).mkdir())
-    assert printed == ("zero\none\ntwo\n^C\n7\n", 0)
+    assert printed == ("zero\none\ntwo\n^C\n7\n", "", 0)
 
 
 def test_a_line_that_never_comes_is_told(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_what_happens_while_a_command_runs_happens_at_its_line(tmp_path: Path) -
 
 
 def test_a_line_that_never_comes_is_told(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="never printed what .*two"):
+    with pytest.raises(AssertionError, match=r"never printed what .*two"):
         given("echo one", tmp_path, os.environ, [Cue("two", "Ctrl-C")])
 
 

@@ -1,16 +1,17 @@
 """The sessions in the pages of docs: what is read of them, how they are compared, how they are written again.
 
 A session is a fenced block `console`, in which a line that begins with ``$ `` is a command and the lines after it are
-what it prints. Comments before a block are stage directions: ``<!-- meanwhile: NAME -->`` for what happens before it
-(``stage.py``), ``<!-- counts vary -->`` where whole numbers depend on the moment. docs/commands/README.md states the
-rule by which a session is compared.
+what it prints. Comments before a block are stage directions (what their NAMEs are says ``stage.py``):
+``<!-- meanwhile: NAME -->`` for what happens before it, ``<!-- at "WORDS": NAME -->`` for what happens while its first
+command runs, as soon as that prints a line that begins with WORDS, and ``<!-- counts vary -->`` where whole numbers
+depend on the moment. docs/commands/README.md states the rule by which a session is compared.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +21,13 @@ OTHERS = (ROOT / "docs" / "standing-searches.md",)
 PROMPT = "$ "
 
 _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```console\n(.*?)^```$", re.M | re.S)
-_DIRECTION = re.compile(r"<!-- (?:(meanwhile): )?(.+?) -->")
+_DIRECTION = re.compile(r'<!-- (?:(meanwhile|at "[^"]+"): )?(.+?) -->')
 #: An image's or a delivery's id, or a backfill's.
 ID = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{6})\b")
-#: What is left out of a session: how far a command is, which it says every few seconds.
+#: What is left out of a session: how far a command is, which it says every few seconds. That is on standard error, but
+#: for how many images of those that it waits for have landed.
 _PROGRESS = re.compile(r"[a-z][a-z' ]*: \d+(?: of \d+| s)?|[0-9a-f]{6}  running  .*")
+_LANDING = re.compile(r"landing: \d+ of \d+")
 _SECRET = re.compile(r"whsec_[\w+/=-]+")
 #: What differs from run to run, and what it is compared as. The order counts.
 _CHANGING = (
@@ -52,13 +55,24 @@ class Step:
     output: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Cue:
+    """Something that happens as soon as a command prints a line that begins with some words."""
+
+    words: str
+    what: str
+
+
 @dataclass
 class Session:
-    """A block of a page: what happens before it, and its commands; ``counts_vary`` where numbers are of the moment."""
+    """A block of a page: what happens before it and while its first command runs, and its commands; ``counts_vary``
+    where numbers are of the moment.
+    """
 
     start: int
     end: int
     meanwhile: list[str]
+    cues: list[Cue]
     counts_vary: bool
     steps: list[Step]
 
@@ -86,9 +100,10 @@ def _session(found: re.Match[str]) -> Session:
             steps.append(Step(line.removeprefix(PROMPT)))
         else:
             steps[-1].output.append(line)
-    meanwhile = [words for kind, words in directions if kind]
-    counts_vary = any(words == "counts vary" for kind, words in directions if not kind)
-    return Session(found.start(2), found.end(2), meanwhile, counts_vary, steps)
+    meanwhile = [what for kind, what in directions if kind == "meanwhile"]
+    cues = [Cue(kind[4:-1], what) for kind, what in directions if kind.startswith("at ")]
+    counts_vary = any(what == "counts vary" for kind, what in directions if not kind)
+    return Session(found.start(2), found.end(2), meanwhile, cues, counts_vary, steps)
 
 
 def with_sessions(text: str, played: Sequence[Session]) -> str:
@@ -108,10 +123,11 @@ def compared(lines: Sequence[str], *, counts_vary: bool) -> list[str]:
     return found
 
 
-def shown(output: str) -> list[str]:
-    """A command's lines as a page shows them: without secrets."""
-    lines = _SECRET.sub("whsec_…", output).splitlines()
-    return [line.rstrip() for line in lines if not _PROGRESS.fullmatch(line.strip())]
+def shown(output: str, errors: str) -> list[str]:
+    """A command's lines as a page shows them, standard error last: without secrets, and without how far it is."""
+    lines = [line for line in output.splitlines() if not _LANDING.fullmatch(line.strip())]
+    lines += [line for line in errors.splitlines() if not _PROGRESS.fullmatch(line.strip())]
+    return [_SECRET.sub("whsec_…", line).rstrip() for line in lines]
 
 
 class Names:
@@ -148,12 +164,15 @@ def _replaced(text: str, words: dict[str, str]) -> str:
     return text
 
 
-def played(session: Session, names: Names, run: Callable[[str], str]) -> Session:
-    """The session as it is now: each command is run in the page's order."""
-    steps = []
+def played(session: Session, names: Names, run: Callable[[str, Sequence[Cue]], tuple[str, str]]) -> Session:
+    """The session as it is now: each command is run in the page's order, the first with the session's cues. ``run``
+    gives what a command prints, and what it says on standard error.
+    """
+    steps: list[Step] = []
     for step in session.steps:
-        output = shown(names.on_page(run(names.here(step.command))))
+        cues: Sequence[Cue] = () if steps else session.cues
+        output = shown(*map(names.on_page, run(names.here(step.command), cues)))
         command = names.renewed(step.command)
         names.learn(step.output, output)
         steps.append(Step(command, output))
-    return Session(session.start, session.end, session.meanwhile, session.counts_vary, steps)
+    return replace(session, steps=steps)

@@ -116,13 +116,14 @@ def test_a_picture_file_finds_itself_in_the_store(landed: House, photos: Path) -
 
 def test_replaying_the_folder_again_adds_nothing(landed: House, folder: Path) -> None:
     before = landed.json("audit")
-    done = landed.run("replay", str(folder), "--interval", "0", "--until-landed", "--vsn", "R007", timeout=60)
+    done = landed.run("replay", str(folder), "--interval", "0", "--until-landed", "--vsn", "R007", timeout=120)
     assert done.returncode == 0, done.stderr
     assert landed.json("audit") == before
 
 
 def test_the_frames_of_a_video_land(landed: House, video: Path) -> None:
-    done = landed.run("replay", str(video), "--every", "2", "--speed", "100", "--vsn", "R008", "--until-landed")
+    words = ("--every", "2", "--speed", "100", "--vsn", "R008", "--until-landed")
+    done = landed.run("replay", str(video), *words, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(landed.json("search", "cars in a street", "--vsn", "R008")["results"]) == 5
 
@@ -180,7 +181,7 @@ def test_metrics_health_and_ready_answer(landed: House) -> None:
     port = landed.environment["WEAVLOADER_METRICS_PORT"]
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return str(answer.read(), "utf-8")
 
     metrics = get("/metrics")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -21,6 +20,7 @@ from metrics.artifacts.plain_yaml import as_yaml
 from metrics.artifacts.rules import ALERTS, RECORDED
 from metrics.artifacts.scraping import RULE_FILES, TARGETS, configuration
 from tests.fixtures.house import House, eventually, free_ports, started_house
+from tests.fixtures.prometheus import Prometheus, running_prometheus
 from tests.fixtures.sage import LocalSage
 
 pytestmark = [pytest.mark.debian("prometheus"), pytest.mark.debian("redis-exporter")]
@@ -77,7 +77,9 @@ def upload(sage: LocalSage, batch: int) -> int:
 
 
 @contextmanager
-def running(log: Path, *command: str | Path) -> Iterator[None]:
+def exporter(house: House, port: int, binary: Path, log: Path) -> Iterator[None]:
+    redis = f"redis://127.0.0.1:{house.environment['WEAVLOADER_REDIS_PORT']}"
+    command = (binary, f"--redis.addr={redis}", f"--web.listen-address=127.0.0.1:{port}")
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -87,18 +89,11 @@ def running(log: Path, *command: str | Path) -> Iterator[None]:
         process.wait(20)
 
 
-def exporter(house: House, port: int, binary: Path, log: Path) -> ExitStack:
-    stack = ExitStack()
-    redis = f"redis://127.0.0.1:{house.environment['WEAVLOADER_REDIS_PORT']}"
-    stack.enter_context(running(log, binary, f"--redis.addr={redis}", f"--web.listen-address=127.0.0.1:{port}"))
-    return stack
-
-
 @pytest.fixture(scope="module")
-def prometheus(debian: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prometheus' address, with what two batches of images left in it."""
+def prometheus(debian: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One with what two batches of images left in it."""
     folder = tmp_path_factory.mktemp("dashboards")
-    own, exported, weaviate = free_ports(3)
+    exported, weaviate = free_ports(2)
     with LocalSage() as sage, ExitStack() as stack:
         house = stack.enter_context(started_house(folder, **settings_of(sage, weaviate)))
         stack.enter_context(exporter(house, exported, debian("prometheus-redis-exporter"), folder / "exporter.log"))
@@ -110,23 +105,17 @@ def prometheus(debian: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         }
         targets: Mapping[str, tuple[str, ...]] = {job: (f"127.0.0.1:{ports[job]}",) for job in TARGETS}
         rules = tuple(str(FOLDER / name) for name in RULE_FILES)
-        (folder / "prometheus.yml").write_text(as_yaml(configuration(targets, seconds=1, rules=rules)))
-        words = (
-            f"--config.file={folder}/prometheus.yml",
-            f"--storage.tsdb.path={folder}/tsdb",
-            f"--web.listen-address=127.0.0.1:{own}",
-        )
-        stack.enter_context(running(folder / "prometheus.log", debian("prometheus"), *words))
-        address = f"http://127.0.0.1:{own}"
+        text = as_yaml(configuration(targets, seconds=1, rules=rules))
+        running = stack.enter_context(running_prometheus(debian("prometheus"), folder, text))
         seen = 0
         for batch in range(2):  # what a counter had when it was first scraped is no increase
             seen += upload(sage, batch)
             house.quiet(seen)
-            eventually(lambda seen=seen: value(address, 'max(weavloader_ledger_images{state="seen"})') == seen, 30)
-            eventually(lambda batch=batch: value(address, LANDED) == 7 * (batch + 1), 30)
+            eventually(lambda seen=seen: value(running, 'max(weavloader_ledger_images{state="seen"})') == seen, 30)
+            eventually(lambda batch=batch: value(running, LANDED) == 7 * (batch + 1), 30)
         calibrated = house.run("calibrate", "--seconds", "1", "--in-flight", "4")
         assert calibrated.returncode == 0, calibrated.stdout + calibrated.stderr
-        yield address
+        yield running
 
 
 def settings_of(sage: LocalSage, weaviate: int) -> dict[str, str]:
@@ -145,25 +134,18 @@ def settings_of(sage: LocalSage, weaviate: int) -> dict[str, str]:
     }
 
 
-def ask(address: str, query: str) -> list[tuple[dict[str, str], float]]:
+def ask(prometheus: Prometheus, query: str) -> list[tuple[dict[str, str], float]]:
     """The series that a query gives, NaN left out."""
-    try:
-        answer = httpx.get(f"{address}/api/v1/query", params={"query": query})
-    except httpx.TransportError:  # it is starting
-        return []
-    assert answer.status_code in (200, 503), answer.text
-    if answer.status_code == 503:
-        return []
-    found = [(item["metric"], float(item["value"][1])) for item in answer.json()["data"]["result"]]
+    found = [(item["metric"], float(item["value"][1])) for item in prometheus.ask(query)]
     return [(labels, number) for labels, number in found if number == number]
 
 
-def value(address: str, query: str) -> float | None:
-    found = ask(address, query)
+def value(prometheus: Prometheus, query: str) -> float | None:
+    found = ask(prometheus, query)
     return found[0][1] if found else None
 
 
-def test_every_query_has_an_answer(prometheus: str) -> None:
+def test_every_query_has_an_answer(prometheus: Prometheus) -> None:
     silent = list(dict.fromkeys(map(bare, QUERIES)))
 
     def all_answer() -> bool:
@@ -176,14 +158,15 @@ def test_every_query_has_an_answer(prometheus: str) -> None:
         assert silent == []
 
 
-def test_every_server_is_scraped(prometheus: str) -> None:
-    assert {labels["job"]: up for labels, up in ask(prometheus, "up")} == dict.fromkeys(TARGETS, 1.0)
+def test_every_server_is_scraped(prometheus: Prometheus) -> None:
+    wanted = dict.fromkeys(TARGETS, 1.0)
+    eventually(lambda: {labels["job"]: up for labels, up in ask(prometheus, "up")} == wanted, 30)
 
 
-def test_flowers_metrics_are_scraped_with_ours(prometheus: str) -> None:
+def test_flowers_metrics_are_scraped_with_ours(prometheus: Prometheus) -> None:
     assert eventually(lambda: ask(prometheus, "weavloader_flower_events_total"), 30)
 
 
-def test_nothing_is_on_fire_after_a_run_that_was_well(prometheus: str) -> None:
+def test_nothing_is_on_fire_after_a_run_that_was_well(prometheus: Prometheus) -> None:
     firing = {labels["alertname"] for labels, _ in ask(prometheus, 'ALERTS{alertstate="firing",severity="critical"}')}
     assert firing <= {"WeavloaderDiskNearReadOnly"}, "this machine's disk may be full"

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.fixtures.house import ROOT, House, clean_environment, eventually
+from tests.fixtures.pictures import marked
 
 MARK = f"forget{uuid.uuid4().hex[:8]}"
 
@@ -28,10 +28,7 @@ def added(house: House, photos: Path, tmp_path_factory: pytest.TempPathFactory) 
     for number, name in enumerate(("gone", "killed", "single")):
         (folder / f"{MARK}{name}").mkdir(parents=True)
         for photo in ("chelsea.png", "coffee.png", "rocket.jpg", "china.jpg"):
-            with Image.open(photos / photo) as opened:
-                picture = opened.convert("RGB")
-            picture.putpixel((0, 0), (number, 1, 2))
-            picture.save(folder / f"{MARK}{name}" / photo.replace(".jpg", ".png"))
+            marked(photos / photo, folder / f"{MARK}{name}" / photo.replace(".jpg", ".png"), (number, 1, 2))
     done = house.run("add", str(folder), "--until-landed", "--json", timeout=180)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["new"] == 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +16,7 @@ from main import cli
 from records import PastRange
 from settings import load
 from tests.fixtures.house import House
+from tests.fixtures.pictures import marked
 from tests.ledger.samples import bury, make_records
 
 #: What starts or serves something; all else lists or changes something that can be listed.
@@ -99,18 +99,20 @@ def letters(house: House) -> Iterator[list[str]]:
 def dataset(house: House, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a query, whose picture has landed."""
     folder = tmp_path_factory.mktemp("dataset")
-    shutil.copy(photos / "coffee.png", folder)
+    marked(photos / "coffee.png", folder / "coffee.png", (4, 5, 6))
     (folder / "queries.jsonl").write_text('{"query": "a cup of coffee", "relevant": ["coffee.png"]}')
     assert house.run("add", str(folder), "--until-landed", timeout=120).returncode == 0
     return folder
 
 
-@pytest.fixture(scope="module")
-def backfill(house: House) -> str:
-    """A backfill of a source that is not there."""
+@pytest.fixture
+def backfill(house: House) -> Iterator[str]:
+    """A backfill of a source that is not there, while one command runs: what was cancelled cannot be paused."""
     loaded = load({"WEAVLOADER_DATA_DIR": str(house.data)}, house.data / "none.toml").settings
     with closing(Ledger(loaded.jobs)) as ledger:
-        return ledger.backfills.start(PastRange("nowhere", 0, 1)).id
+        started = ledger.backfills.start(PastRange("nowhere", 0, 1)).id
+        yield started
+        ledger.backfills.cancel(started)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def watches(house: House) -> Iterator[None]:
     for name in ("kept", "removed"):
         house.json("watch", "add", name, *words)
     yield
-    for name in ("kept", "new"):
+    for name in ("kept", "removed", "new"):  # whichever are left
         house.run("watch", "remove", name)
 
 

@@ -246,6 +246,12 @@ def test_what_is_made_again_is_counted(house: House, tmp_path: Path) -> None:
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
+@pytest.fixture(scope="module")
+def there(house: House, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A picture that has landed: without one there are no vectors that another model's could differ from."""
+    add(house, tmp_path_factory.mktemp("there"), "there", 1)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -267,7 +273,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
     ],
 )
 def test_bad_input_is_one_clear_line_and_changes_nothing(
-    house: House, words: tuple[str, ...], code: int, says: str
+    house: House, there: None, words: tuple[str, ...], code: int, says: str
 ) -> None:
     before = audit(house)
     done = house.run("reprocess", *words)

@@ -30,7 +30,7 @@ from tests.inference.pictures import encoded, noise
 
 MODELS = ("light_captioner", "light_embedder", "plain_embedder", "embedder_nan")
 #: Numbers of a vector of each model.
-LIGHT, PLAIN = 384, 16
+LENGTHS = {"light_embedder": 384, "plain_embedder": 16}
 OTHER = {"plain_embedder": "light_embedder", "light_embedder": "plain_embedder"}
 
 
@@ -50,6 +50,19 @@ def house_of_two_models(folder: Path) -> Iterator[House]:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with house_of_two_models(tmp_path_factory.mktemp("reindex")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def pictures(house: House, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Some that have landed, of a camera of which no test forgets any."""
+    add(house, tmp_path_factory.mktemp("pictures"), "there", 3)
+
+
+@pytest.fixture(scope="module")
+def later(house: House, pictures: None) -> None:
+    """What is in use is not the first version, whichever test made it: it says itself whose vectors it holds."""
+    if in_use(house)["embedder"] is None:
+        assert ended(started(house, "--embedder", OTHER[embedder(house)]))["state"] == "switched"
 
 
 def loaded(house: House) -> Settings:
@@ -94,6 +107,11 @@ def status(house: House) -> dict[str, Any]:
 def in_use(house: House) -> dict[str, Any]:
     (one,) = [version for version in status(house)["versions"] if version["in_use"]]
     return dict(one)
+
+
+def embedder(house: House) -> str:
+    """Whose vectors are in use: the first version does not tell, and has those of the configured model."""
+    return str(in_use(house)["embedder"] or "light_embedder")
 
 
 def started(house: House, *words: str) -> subprocess.Popen[str]:
@@ -146,16 +164,18 @@ def searching(house: House) -> Iterator[Callable[[], int]]:
 
 def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, tmp_path: Path) -> None:
     add(house, tmp_path, "before", 24)
-    old = everything(house, vectors=True)
-    assert {image.hit.vector.size for image in old.values() if image.hit.vector is not None} == {LIGHT}
-    dry = house.json("reindex", "--embedder", "plain_embedder", "--dry-run")
-    assert (dry["objects"], dry["dimensions"], dry["old_dimensions"]) == (len(old), PLAIN, LIGHT)
+    old, model = everything(house, vectors=True), embedder(house)
+    other = OTHER[model]
+    assert {image.hit.vector.size for image in old.values() if image.hit.vector is not None} == {LENGTHS[model]}
+    dry = house.json("reindex", "--embedder", other, "--dry-run")
+    assert (dry["objects"], dry["dimensions"], dry["old_dimensions"]) == (len(old), LENGTHS[other], LENGTHS[model])
     assert dry["bytes"] > 0
+    versions = status(house)["versions"]
     assert status(house)["reindex"] is None, "a dry run changes nothing"
     before = audit(house)
     with searching(house) as answered:
         eventually(lambda: answered() > 3)
-        process = started(house, "--embedder", "plain_embedder")
+        process = started(house, "--embedder", other)
         add(house, tmp_path, "during", 12)
         told = ended(process)
         so_far = answered()
@@ -168,7 +188,7 @@ def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, t
     assert len(new) == len(old) + 15
     for image in new.values():
         assert image.hit.vector is not None
-        assert (image.hit.vector.size, image.hit.embedding_model) == (PLAIN, "plain_embedder")
+        assert (image.hit.vector.size, image.hit.embedding_model) == (LENGTHS[other], other)
     for name, image in old.items():
         again = new[name]
         assert (again.hit.result.caption, again.hit.result.keywords) == (
@@ -181,11 +201,10 @@ def test_all_are_embedded_anew_while_searches_and_landings_go_on(house: House, t
             image.captioner,
             image.key,
         )
-    versions = status(house)["versions"]
-    assert [(one["objects"], one["embedder"], one["in_use"]) for one in versions] == [
-        (versions[0]["objects"], "light_embedder", False),
-        (len(new), "plain_embedder", True),
-    ]
+    *olders, first, second = status(house)["versions"]
+    assert [one["collection"] for one in (*olders, first)] == [one["collection"] for one in versions]
+    assert [(one["embedder"], one["in_use"]) for one in (first, second)] == [(model, False), (other, True)]
+    assert second["objects"] == len(new)
     assert house.json("search", "noise")["results"]
     deep = json.loads(house.run("audit", "--deep", "--json", "--since", "1h", timeout=120).stdout)["deep"]
     assert [deep[name] for name in ("missing", "not_searchable", "unknown_to_ledger", "twice")] == [[], [], [], []]
@@ -205,10 +224,10 @@ def killed_at(house: House, step: int, *words: str) -> int:
 
 
 def test_killed_at_any_moment_the_same_command_goes_on(house: House, tmp_path: Path) -> None:
-    """Back to the first model: killed at steps that change something, and at moments of chance, while things land."""
+    """To the other model: killed at steps that change something, and at moments of chance, while things land."""
     add(house, tmp_path, "killed", 80)
     before, images = audit(house), everything(house)
-    chance, other = random.Random(27), OTHER[in_use(house)["embedder"]]
+    chance, other = random.Random(27), OTHER[embedder(house)]
     for step in (2, 5, 8):
         assert killed_at(house, step, "--embedder", other) == -signal.SIGKILL
         assert len(everything(house)) == len(images)
@@ -237,12 +256,11 @@ def unlocked(house: House) -> None:
 
 
 def test_what_is_forgotten_while_it_runs_does_not_come_back_and_old_versions_go_when_told(
-    house: House, tmp_path: Path
+    house: House, pictures: None, tmp_path: Path
 ) -> None:
     add(house, tmp_path, "forgotten", 30)
     before = len(everything(house))
-    model = in_use(house)["embedder"]
-    other = OTHER[model]
+    other = OTHER[embedder(house)]
     process = started(house, "--embedder", other)
     eventually(lambda: process.poll() is not None or status(house)["reindex"], 60)
     gone = house.json("forget", "--camera", "forgotten", "--yes")
@@ -266,7 +284,7 @@ def test_what_is_forgotten_while_it_runs_does_not_come_back_and_old_versions_go_
     assert len(everything(house)) == before - 28
 
 
-def test_a_back_up_of_a_later_version_comes_back(house: House, tmp_path: Path) -> None:
+def test_a_back_up_of_a_later_version_comes_back(house: House, later: None, tmp_path: Path) -> None:
     assert in_use(house)["collection"].rpartition("_v")[2].isdigit()
     add(house, tmp_path, "kept", 3)
     before, counts = everything(house, vectors=True), audit(house)
@@ -285,7 +303,7 @@ def test_a_back_up_of_a_later_version_comes_back(house: House, tmp_path: Path) -
     assert len(everything(house)) == len(before) + 1
 
 
-def test_how_far_it_is_is_told_and_it_can_be_given_up(house: House, tmp_path: Path) -> None:
+def test_how_far_it_is_is_told_and_it_can_be_given_up(house: House, later: None, tmp_path: Path) -> None:
     add(house, tmp_path, "given-up", 20)
     model, before = in_use(house), audit(house)
     other = OTHER[model["embedder"]]
@@ -337,15 +355,15 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     assert status(house) == before
 
 
-def test_the_model_that_made_them_is_nothing_to_do(house: House) -> None:
-    model = in_use(house)["embedder"]
+def test_the_model_that_made_them_is_nothing_to_do(house: House, pictures: None) -> None:
+    model = embedder(house)
     done = house.run("reindex", "--embedder", model)
     assert (done.returncode, f"are of {model} version 1 already" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_version_has_the_vectors_of_one_model(house: House) -> None:
+def test_a_version_has_the_vectors_of_one_model(house: House, later: None) -> None:
     """`reprocess` with another one would mix them."""
-    other = OTHER[in_use(house)["embedder"]]
+    other = OTHER[embedder(house)]
     done = house.run("reprocess", "--since", "7d", "--only", "embedding", "--model", other)
     assert (done.returncode, f"`python main.py reindex --embedder {other}`" in done.stderr) == (2, True), done.stderr
 

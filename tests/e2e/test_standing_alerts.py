@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 
 from job_system.turns import Turns
@@ -25,6 +22,7 @@ from settings import Settings
 from sources.alerts import firing_alerts
 from sources.webhooks import WebhookPoster
 from tests.fixtures.house import eventually, free_ports
+from tests.fixtures.prometheus import Prometheus
 from tests.fixtures.webhooks import Receiver
 from tests.fixtures.workers import Commands
 
@@ -42,15 +40,8 @@ RULE = {
 class Watcher:
     """A Prometheus with one alert rule, which fires while nothing listens on a port."""
 
-    address: str
+    prometheus: Prometheus
     port: int
-
-    def firing(self) -> list[Any]:
-        try:
-            told = httpx.get(f"{self.address}/api/v1/alerts", trust_env=False).json()
-        except httpx.TransportError:  # it is starting
-            return []
-        return [one for one in told["data"]["alerts"] if one["state"] == "firing"]
 
 
 @contextmanager
@@ -79,31 +70,12 @@ def endpoint(port: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def watcher(debian: Callable[[str], Path], tmp_path: Path) -> Iterator[Watcher]:
+def watcher(scraping: Callable[..., Prometheus]) -> Watcher:
     """A real Prometheus whose alert fires."""
-    own, watched = free_ports(2)
-    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "one", "rules": [RULE]}]}))
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(tmp_path / "rules.yml")],
-        "scrape_configs": [{"job_name": "weavloader", "static_configs": [{"targets": [f"127.0.0.1:{watched}"]}]}],
-    }
-    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
-    command = [
-        debian("prometheus"),
-        f"--config.file={tmp_path}/prometheus.yml",
-        f"--storage.tsdb.path={tmp_path}/tsdb",
-        f"--web.listen-address=127.0.0.1:{own}",
-    ]
-    with (tmp_path / "prometheus.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        made = Watcher(f"http://127.0.0.1:{own}", watched)
-        eventually(made.firing, 30)
-        yield made
-    finally:
-        server.terminate()
-        server.wait(20)
+    (watched,) = free_ports(1)
+    prometheus = scraping(watched, RULE)
+    eventually(prometheus.firing, 30)
+    return Watcher(prometheus, watched)
 
 
 def added(commands: Commands, receiver: Receiver) -> str:
@@ -118,7 +90,8 @@ def test_a_rule_that_fires_goes_out_as_a_signed_webhook(
     watcher: Watcher, commands: Commands, receiver: Receiver
 ) -> None:
     secret = added(commands, receiver)
-    commands.role("run_cleaner", WEAVLOADER_PROMETHEUS_URL=watcher.address, WEAVLOADER_WEBHOOK_HOSTS=receiver.host)
+    address = watcher.prometheus.address
+    commands.role("run_cleaner", WEAVLOADER_PROMETHEUS_URL=address, WEAVLOADER_WEBHOOK_HOSTS=receiver.host)
     (posted,) = eventually(lambda: list(receiver.seen), 30)
     assert posted.is_signed_with(secret)
     told = posted.told
@@ -138,7 +111,7 @@ def test_it_is_told_once_that_it_is_over(
     settings = Settings(jobs=jobs_settings, webhooks=Webhooks(hosts=(receiver.host,)))
     with asyncio.Runner() as runner:
         poster = WebhookPoster(settings.webhooks)
-        ask = partial(firing_alerts, watcher.address)
+        ask = partial(firing_alerts, watcher.prometheus.address)
         turns = Turns(settings, ledger, None, poster, ask, runner.run)  # type: ignore[arg-type] # no pictures
         turns._alerting._every = 0.0
 
@@ -148,7 +121,7 @@ def test_it_is_told_once_that_it_is_over(
 
         assert eventually(lambda: told(1), 20) == ["alert.firing"]
         with endpoint(watcher.port):
-            eventually(lambda: not watcher.firing(), 20)
+            eventually(lambda: not watcher.prometheus.firing(), 20)
             assert eventually(lambda: told(2), 20) == ["alert.firing", "alert.resolved"]
         runner.run(poster.close())
     first, last = receiver.seen

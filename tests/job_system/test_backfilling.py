@@ -197,15 +197,14 @@ def test_above_the_high_water_mark_it_waits(bench: Callable[..., Bench], sage: L
 
 
 async def test_what_the_ledger_has_forgotten_is_looked_up_in_the_store(
-    ledger: Ledger, jobs_settings: Jobs, sage: LocalSage, weaviate_server: Weaviate
+    ledger: Ledger, jobs_settings: Jobs, sage: LocalSage, collection: Weaviate
 ) -> None:
     begin = time.time_ns() - 100 * 24 * HOUR
     uploads(sage, 3, begin)
-    section = weaviate_server.model_copy(update={"collection": "Backfilled"})
-    past, settings = PastRange("past", begin, begin + HOUR), Settings(jobs=jobs_settings, weaviate=section)
+    past, settings = PastRange("past", begin, begin + HOUR), Settings(jobs=jobs_settings, weaviate=collection)
     reading = Past(settings, ledger, PlacesInMemory())
     first, *others = (await reading.portion(sage.local, past, begin)).records
-    store = WeaviateStore(section)
+    store = WeaviateStore(collection)
     try:
         await store.land(replace(stored_image(1, vector=direction(1)), record=first))
     finally:

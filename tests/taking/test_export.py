@@ -11,7 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -410,7 +410,7 @@ MOST_GROWTH = 8
 
 
 @pytest.fixture(scope="module")
-def filled(weaviate_server: Weaviate) -> Weaviate:
+def filled(weaviate_server: Weaviate) -> Iterator[Weaviate]:
     """A collection with the rows of the larger export."""
     section = weaviate_server.model_copy(update={"collection": "TestExportMemory"})
 
@@ -421,8 +421,14 @@ def filled(weaviate_server: Weaviate) -> Weaviate:
             await asyncio.gather(*(store.land(image(one, vector=direction(one, WIDE))) for one in numbers))
         await store.close()
 
+    async def drop() -> None:
+        store = WeaviateStore(section)
+        await store.drop()
+        await store.close()
+
     asyncio.run(fill())
-    return section
+    yield section
+    asyncio.run(drop())
 
 
 @pytest.mark.parametrize("format", ["parquet", "jsonl"])

@@ -189,8 +189,8 @@ class Keep(Section):
         0,
         "WEAVLOADER_KEEP_DISK",
         "used share of the data folder's disk, which must be the store's, from which on the oldest images are forgotten,"
-        " a twentieth an hour, from 0.87 on every ten minutes (0: never; below 0.9, from where on the store refuses"
-        " deletions too)",
+        " a twentieth an hour, from 0.87 on every ten minutes while it fills (0: never; below 0.9, from where on the store"
+        " refuses deletions too)",
     )
 
 

@@ -53,7 +53,7 @@ def main() -> int:
             except Exception:  # noqa: BLE001 - whatever ended it, the others' figures are kept
                 traceback.print_exc()
                 failed.append(name)
-    if names == list(USUAL) and not failed:
+    if names == list(USUAL) and options.rounds == parser.get_default("rounds") and not failed:
         minutes = (time.monotonic() - began) / 60
         rows.append(Row("all of this, minutes", minutes, None, "python -m benchmarks", ceiling=MOST_MINUTES))
     if options.quick:

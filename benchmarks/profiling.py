@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,8 @@ def functions(at: Any, pid: int, folder: Path) -> None:
 
 def main() -> None:
     """Profile the project in the folder that is given, or this one."""
+    if shutil.which("py-spy") is None:
+        sys.exit("py-spy is not on the PATH: pip install py-spy")
     root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
     os.chdir(root)
     sys.path[0] = str(root)
@@ -90,7 +93,7 @@ def main() -> None:
         at = World(Path(work) / "world", held)
         with at.models(0, 0), at.storage(folder), at.processors(PROCESSORS):
             at.drain(WARMING)
-            pids = [number for name, number in at._pids.items() if name.startswith("processor")]
+            pids = [at.pid(f"processor{number}") for number in range(PROCESSORS)]
             threads(at, pids)
             functions(at, pids[0], Path(work))
 

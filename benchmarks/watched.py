@@ -73,7 +73,7 @@ def _rows(rounds: Sequence[Sides]) -> list[Row]:
     named = (
         ("with metrics and logs: CPU-ms an image of its processor", [one.watched for one in rounds], None),
         ("without: CPU-ms an image of its processor", [one.silent for one in rounds], None),
-        ("with either: CPU-ms an image of all servers", [one.servers for one in rounds], None),
+        ("CPU-ms an image of all servers", [one.servers for one in rounds], None),
         ("task events: CPU-ms an image of its processor", [one.told - one.watched for one in rounds], None),
         ("what metrics and logs leave of the throughput, by CPU", [one.left for one in rounds], FLOOR),
     )

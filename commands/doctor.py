@@ -19,6 +19,7 @@ from errors import ConfigurationError, WeavloaderError
 from job_system.health import FULL_DISK
 from ledger import ServerFigures
 from records import PartState
+from sections import STORE_READ_ONLY
 from settings import PROJECT_ROOT, Loaded, Settings, process_environment, running_stack
 from stack import ROLES, prometheus
 from stack.parts import embedded, port_uses
@@ -27,8 +28,6 @@ from stack.processes import belonging, holder_pid
 from stack.triton import find_libpython
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 12)
-#: Share of its disk beyond which Weaviate takes no writes (its own default).
-READ_ONLY_DISK = 0.90
 #: Share of its disk beyond which the data folder has no room for a day.
 NO_DISK = 0.97
 #: Shares of Redis's memory that are worth a word, and beyond which new work will soon be refused.
@@ -64,7 +63,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         yield disk(
             "store's disk",
             data / "weaviate",
-            READ_ONLY_DISK,
+            STORE_READ_ONLY,
             "Weaviate takes no writes and images wait",
             usable=False,
         )

@@ -28,7 +28,7 @@ log = logs.get(__name__)
 LOCK, LOCK_SECONDS = "retention", 15.0
 #: Of all images so many are forgotten at a time while the disk is too full, no fewer than so many, and so many seconds
 #: lie between two times: a store gives its disk back some time after. So near the share from which on the store refuses
-#: deletions too there is no such pause: each turn forgets as many.
+#: deletions too no hour is waited for while the disk still fills.
 DISK_SHARE, DISK_LEAST, DISK_SECONDS, DISK_NEAR = 0.05, 100, 3600.0, 0.03
 #: The reasons, which are words of the metrics.
 AGE, COUNT, BYTES, DISK = "age", "count", "bytes", "disk"
@@ -105,8 +105,11 @@ class Retention:
         used = self._disk_used()
         if used < mark:
             return 0
-        due = await asyncio.to_thread(self._ledger.forgetting.first, DISK, DISK_SECONDS)
-        if not due and used < STORE_READ_ONLY - DISK_NEAR:
+        forgetting = self._ledger.forgetting
+        due = await asyncio.to_thread(forgetting.first, DISK, DISK_SECONDS)
+        if used >= STORE_READ_ONLY - DISK_NEAR:
+            due |= await asyncio.to_thread(forgetting.rises, DISK, used, DISK_SECONDS)
+        if not due:
             return 0
         most = max(DISK_LEAST, round(DISK_SHARE * await self._store.count()))
         log.warning("disk is too full: the oldest images are forgotten", used=round(used, 3), images=most)

@@ -33,6 +33,8 @@ MOST_LATEST = 12
 LATEST_SECONDS = 2.0
 
 AskParts = Callable[[], Mapping[str, PartState]]
+_ALL = SearchFilters()
+
 T = TypeVar("T")
 
 
@@ -140,23 +142,25 @@ async def look(watched: Watched, filters: SearchFilters, node: str = "", most: i
     except WeavloaderError as error:
         return Now((), {}, None, parts, share, str(error))
     when = dict(reversed(found.recent))
+    own = SearchFilters(only=(node,) if node else ())
     try:
-        hits = await _shown(watched, filters, list(when)[::-1], most)
+        hits = await _shown(watched, filters, list(when)[::-1], most, own)
     except WeavloaderError as error:
         return Now((), {}, found, parts, share, str(error))
     counts = Counter(name for hit in hits if (name := hit.result.vsn or hit.result.node))
     nodes = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    own = SearchFilters(only=(node,) if node else ())
     shown = [hit for hit in hits if own.shows(hit.result.vsn, hit.result.node)]
     landings = [Landing(hit, when[hit.result.id]) for hit in shown[:MOST_SHOWN]]
     return Now(landings, nodes, found, parts, share)
 
 
-async def _shown(watched: Watched, filters: SearchFilters, ids: list[str], most: int) -> list[Hit]:
-    """Those of the first so many pictures that may be shown; while they are few, of the pages after them, too."""
+async def _shown(
+    watched: Watched, filters: SearchFilters, ids: list[str], most: int, own: SearchFilters = _ALL
+) -> list[Hit]:
+    """Those of the first so many pictures that may be shown; of the pages after them, too, while few are ``own``."""
     hits = await watched.images(ids[:most], filters)
     for start in range(most, len(ids), MOST_READ):
-        if len(hits) >= min(most, MOST_SHOWN):
+        if sum(own.shows(hit.result.vsn, hit.result.node) for hit in hits) >= min(most, MOST_SHOWN):
             break
         hits += await watched.images(ids[start : start + MOST_READ], filters)
     return hits

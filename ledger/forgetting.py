@@ -94,6 +94,13 @@ class Forgetting:
         key = f"{PREFIX}forgetting:{what}"
         return bool(self._connection.command("SET", key, "1", "NX", "PX", max(1, round(seconds * 1000))))
 
+    def rises(self, what: str, value: float, seconds: float) -> bool:
+        """Whether the value is above the one of the last time, or was not told for so many seconds."""
+        key = f"{PREFIX}forgetting:{what}:last"
+        before = self._connection.command("GET", key)
+        self._connection.command("SET", key, repr(value), "PX", max(1, round(seconds * 1000)))
+        return before is None or value > float(before)
+
     def keep_in_mind(self, what: str, seconds: float) -> None:
         """Remember for so long that this was forgotten: a tombstone tells neither node nor camera."""
         self._connection.command("SET", f"{PREFIX}forgetting:{what}", "1", "PX", max(1, round(seconds * 1000)))

@@ -128,7 +128,10 @@ def hold(folder: Path) -> None:
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(folder / _HELD, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # the folder was removed at this very moment
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):  # it was removed at this very moment
             if os.path.samestat(os.fstat(descriptor), (folder / _HELD).stat()):

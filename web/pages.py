@@ -45,8 +45,9 @@ async def search_page(asked: Annotated[PageAsked, Query()], request: Request, sh
     if asked.q.strip() or asked.like or asked.upload:
         try:
             narrowed = asked.narrowed(PER_PAGE)
-            hits, title = await _found(asked, narrowed, shared, who, window(narrowed))
-            wider = await _wider(asked, narrowed, shared, who)
+            (hits, title), wider = await asyncio.gather(
+                _found(asked, narrowed, shared, who, window(narrowed)), _wider(asked, narrowed, shared, who)
+            )
         except UsageError as error:  # the form keeps what was asked for, so that it can be put right
             shown |= {"error": str(error), "latest": []}
         else:

@@ -12,7 +12,7 @@ from benchmarks.measurements import CONTROL, EVERY, QUICK, USUAL
 from benchmarks.table import DOCUMENTS
 from settings import PROJECT_ROOT
 
-#: What needs the whole stack for a minute runs with `python -m benchmarks --quick` alone.
+#: What takes a minute runs with `python -m benchmarks --quick` alone.
 DEAR = {"startup", "light"}
 
 

@@ -14,7 +14,7 @@ from job_system import retention
 from job_system.retention import retain
 from records import ImageRecord
 from settings import Keep
-from tests.chaos.cases.disk import MEGABYTE, SmallDisk, small_disk
+from tests.fixtures.disk import MEGABYTE, SmallDisk, small_disk
 from tests.job_system.test_forgetting import Place, place, record
 
 __all__ = ["place"]
@@ -98,14 +98,16 @@ async def test_a_disk_that_is_too_full_costs_some_of_the_oldest_an_hour(
     assert await kept(place, used=0.86, disk=0.85) == {"disk": 0}
 
 
-async def test_near_the_share_at_which_the_store_refuses_deletions_no_hour_is_waited_for(
+async def test_near_the_share_at_which_the_store_refuses_deletions_no_hour_is_waited_for_while_the_disk_fills(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "DISK_LEAST", 2)
-    records = await node(place, "F017", 5)
+    records = await node(place, "F017", 7)
     assert await kept(place, used=0.86, disk=0.85) == {"disk": 2}
     assert await kept(place, used=0.88, disk=0.85) == {"disk": 2}
-    assert await place.store_has(*records) == [False, False, False, False, True]
+    assert await kept(place, used=0.88, disk=0.85) == {"disk": 0}
+    assert await kept(place, used=0.885, disk=0.85) == {"disk": 2}
+    assert await place.store_has(*records) == [False] * 6 + [True]
     assert await kept(place, used=0.86, disk=0.85) == {"disk": 0}
 
 
@@ -119,7 +121,9 @@ async def test_a_disk_that_really_fills_up_is_noticed(
     assert await retain(settings, place.ledger) == {"disk": 0}
     small.fill(spare=DISK_BYTES // 8)
     assert 0.87 <= retention.used_share(settings) < 0.9
-    assert [await retain(settings, place.ledger) for _ in range(2)] == [{"disk": 2}, {"disk": 2}]
+    assert [await retain(settings, place.ledger) for _ in range(2)] == [{"disk": 2}, {"disk": 0}]
+    small.fill(spare=DISK_BYTES // 9)
+    assert await retain(settings, place.ledger) == {"disk": 2}
     small.free()
     assert await retain(settings, place.ledger) == {"disk": 0}
     assert await place.store.count() == 1

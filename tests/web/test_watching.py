@@ -72,6 +72,15 @@ def test_a_reader_of_few_nodes_sees_what_landed_of_them_behind_what_landed_of_ot
         assert len(cards(shown(page.get(path)))) == 1, path
 
 
+def test_a_node_that_is_named_is_seen_behind_what_landed_of_others(
+    page: httpx.Client, land: Land, ledger: Ledger
+) -> None:
+    land(street(0, vsn="W030"), *(street(number) for number in range(121, 151)))
+    for number in range(151):
+        landed(ledger, number)
+    assert len(cards(shown(page.get("/live", params={"vsn": "W030"})))) == 1
+
+
 def test_the_live_page_shows_one_node_alone_where_it_is_named(page: httpx.Client, land: Land, ledger: Ledger) -> None:
     land(street(0), street(1, vsn="W030"), street(2))
     for number in (0, 1, 2):

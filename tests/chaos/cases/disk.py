@@ -1,14 +1,8 @@
-"""The disk under a server's data, or under what a command writes, is full for a while: a small tmpfs, mounted for the
-case, that a file fills.
-"""
+"""The disk under a server's data, or under what a command writes, is full for a while: a small one of its own."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.case import case
@@ -17,52 +11,10 @@ from tests.chaos.servers import ValkeyServer, WeaviateServer
 from tests.chaos.strikes import Strikes
 from tests.chaos.supervised import Supervised
 from tests.chaos.world import World
+from tests.fixtures.disk import small_disk
 
 #: Some 60 images/s, so that there is a middle of the load to strike in.
 PACE = {"per_item_ms": 15}
-MEGABYTE = 2**20
-
-
-class SmallDisk:
-    """A file system of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @property
-    def _file(self) -> Path:
-        return self.folder / "fills-the-disk"
-
-    def fill(self, spare: int = 0) -> None:
-        """Take all that is left, but for so many bytes."""
-        file = os.open(self._file, os.O_WRONLY | os.O_CREAT)
-        with suppress(OSError):
-            while self._left >= spare + 4096 and os.write(file, bytes(4096)):
-                pass
-        os.close(file)
-
-    @property
-    def _left(self) -> int:
-        found = os.statvfs(self.folder)
-        return found.f_bavail * found.f_bsize
-
-    def free(self) -> None:
-        """Give it back."""
-        self._file.unlink()
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A tmpfs mounted at ``folder`` while the block runs; needs root."""
-    folder.mkdir(parents=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes * MEGABYTE},mode=700", "weavloader-chaos", str(folder)],
-        check=True,
-    )
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @case("disk_full_under_valkey", root=True)

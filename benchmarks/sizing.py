@@ -16,7 +16,7 @@ from settings import Jobs
 
 DOCUMENT = ROOT / "docs" / "sizing.md"
 DAY = 86_400
-_MARKS = re.compile(r"(<!-- (constants|images) -->\n).*?(<!-- /\2 -->)", re.S)
+_MARKS = re.compile(r"(<!-- (constants|rates|images) -->\n).*?(<!-- /\2 -->)", re.S)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ def index_bytes(of: Values, dimensions: float | None = None) -> float:
     return of["r"] * (4 * (of["d"] if dimensions is None else dimensions) + 8 * 2 * of["m"])
 
 
+#: What one of each gives a day, in images: what it is, and how many (of the constants).
+RATES: tuple[tuple[str, Callable[[Values], float]], ...] = (
+    ("processor process, its core full", lambda of: DAY * 1000 / of["c"]),
+    ("model server with the light models, on two shared cores", lambda of: DAY * of["g"]),
+    ("GPU at 1 caption/s", lambda of: DAY),
+    ("GPU at 5 captions/s", lambda of: DAY * 5),
+)
+
 #: Each column of the page: its head, and what it gives for (constants, images a year).
 COLUMNS: tuple[tuple[str, Callable[[Values, int], str]], ...] = (
     ("images/s", lambda of, n: f"{n / DAYS / DAY:.3g}"),
@@ -110,6 +118,12 @@ def constants_table(of: Values) -> str:
     return "\n".join(lines)
 
 
+def rates_table(of: Values) -> str:
+    """What one of each gives a day."""
+    lines = ["| one | images a day |", "|---|---|", *(f"| {name} | {rate(of):,.0f} |" for name, rate in RATES)]
+    return "\n".join(lines)
+
+
 def images_table(of: Values) -> str:
     """What each number of images needs, by the constants."""
     lines = ["| images a year | " + " | ".join(head for head, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
@@ -120,7 +134,7 @@ def images_table(of: Values) -> str:
 def with_sizing(text: str) -> str:
     """The page with its tables as the constants make them."""
     of = constants()
-    tables = {"constants": constants_table(of), "images": images_table(of)}
+    tables = {"constants": constants_table(of), "rates": rates_table(of), "images": images_table(of)}
     return _MARKS.sub(lambda mark: f"{mark[1]}{tables[mark[2]]}\n{mark[3]}", text)
 
 

@@ -51,6 +51,13 @@ def test_the_sizing_pages_table_follows_from_its_constants() -> None:
         assert [_bytes(cell) for cell in told[6:]] == [pytest.approx(exact, rel=0.006) for exact in sizes]
 
 
+def test_the_sizing_pages_images_a_day_follow_from_its_constants() -> None:
+    text = sizing.DOCUMENT.read_text()
+    of = {cells[0]: float(cells[2]) for cells in _cells(text, "constants")}
+    told = [float(cells[1].replace(",", "")) for cells in _cells(text, "rates")]
+    assert told == [pytest.approx(exact, abs=0.5) for exact in (86.4e6 / of["c"], 86_400 * of["g"], 86_400, 432_000)]
+
+
 def _cells(text: str, mark: str) -> list[list[str]]:
     """The rows of the table between two marks."""
     lines = text.partition(f"<!-- {mark} -->\n")[2].partition("\n<!-- /")[0].splitlines()[2:]

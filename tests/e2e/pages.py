@@ -40,6 +40,8 @@ _CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d\b"), "<day>"),
     (re.compile(r"(?:about |less than )?\d+(?:\.\d+)?(?:e[+-]?\d+)? (?:bytes|kB|MB|GB|TB)\b"), "<size>"),
     (re.compile(r"(?:about |less than )?\d+(?:\.\d+)?(?:e[+-]?\d+)? (?:s|min|h|days)\b"), "<span>"),
+    # how many files the store makes of what it copies is its own affair
+    (re.compile(r"(?<=<size> in )\d+ files(?=, in <span>)"), "<count> files"),
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "<port>"),
     (re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?(?![\w.])"), "<number>"),
     (re.compile(r"(?<=scores <number>)[▁▂▃▄▅▆▇█ |]*(?=<number>)"), "<bars>"),

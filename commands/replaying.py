@@ -231,7 +231,8 @@ def replay(
     pace = (interval if interval is not None else (1.0 if what.is_dir() else every)) / speed
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        # by a thread: the one that the signal interrupts may hold the event's lock
+        signal.signal(number, lambda *_: threading.Thread(target=ended.set).start())
     if not loaded.jobs.broker_url:
         with LiveReplay(name, pictures, pace, None, port=port) as live:
             say(f"serving {len(pictures)} pictures; no stack is running here, so point one at it with")

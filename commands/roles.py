@@ -96,7 +96,8 @@ def metrics() -> None:
     recorder.prepare(loaded.paths.data, "metrics")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        # by a thread: the one that the signal interrupts may hold the event's lock
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     with Probes(loaded) as probes:
         server.serve(
             loaded.metrics,

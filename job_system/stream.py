@@ -51,7 +51,8 @@ class Stream:
     def run(self) -> None:
         """Go on until SIGTERM or SIGINT. A broker that is away is waited for."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            # by a thread: the one that the signal interrupts may hold the event's lock
+            signal.signal(number, lambda *_: threading.Thread(target=self._stop.set).start())
         heart = threading.Thread(target=beat, args=(self._settings, ["stream"], self._stop), name="heartbeat")
         heart.start()
         log.info("stream started")

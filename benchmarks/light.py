@@ -14,7 +14,7 @@ from benchmarks.table import Row, row
 from benchmarks.world import steady_rate
 from commands.replaying import Landing, LiveReplay
 from inference import TritonConnection, open_captioner, open_embedder
-from inference.calibration import Ceiling, ceiling, embeds_text, saturated
+from inference.calibration import ceiling, embeds_text
 from inference.images import prepare
 from ledger import Ledger
 from settings import Settings
@@ -22,6 +22,8 @@ from sources.replay import load_folder
 from stack import running_states
 
 COMMAND = "python -m benchmarks light"
+#: Images in flight that are tried before the rounds begin: Triton alone is measured with those that give most.
+IN_FLIGHT = (8, 16, 32, 64)
 #: Length of a measurement of Triton alone.
 CEILING_SECONDS = 5.0
 
@@ -44,36 +46,35 @@ def end_to_end(settings: Settings, folder: Path, name: str) -> float:
     return steady_rate(times, landing.total)
 
 
-async def triton_alone(settings: Settings, files: Sequence[Path], in_flight: int | None) -> Ceiling:
-    """What the pipeline's own calls reach (caption, image and text embedding), and nothing beside them; with as many in
-    flight as give most, unless their number is told.
-    """
+async def triton_alone(settings: Settings, files: Sequence[Path], in_flight: int) -> float:
+    """Images per second of the pipeline's own calls (caption, image and text embedding), and nothing beside them."""
     section, connection = settings.triton, TritonConnection(settings.triton)
     models = open_captioner(section, connection), open_embedder(section, connection)
     ready = [prepare(file.read_bytes(), settings.fetch) for file in files]
     try:
-        if in_flight is None:
-            return (await saturated(*models, ready, CEILING_SECONDS, text=embeds_text(section)))[0]
-        return await ceiling(*models, ready, in_flight, CEILING_SECONDS, text=embeds_text(section))
+        found = await ceiling(*models, ready, in_flight, CEILING_SECONDS, text=embeds_text(section))
     finally:
         await connection.close()
+    return found.images_per_second
 
 
 def run(work: Path, rounds: int, count: int) -> list[Row]:
     """Alternating rounds on one running stack, then the memory of each part."""
     reached, possible = [], []
-    in_flight = None
+    in_flight = IN_FLIGHT[-1]
     with up(environment(work / "data", WEAVLOADER_POLL_BUSY="0.2", WEAVLOADER_POLL_IDLE="0.5")) as settings:
         for number in range(rounds + 1):  # the first warms up
             pair = (
                 write_round(work / f"a{number}", 2 * number, count),
                 write_round(work / f"b{number}", 2 * number + 1, count),
             )
+            if not number:
+                tried = {count: asyncio.run(triton_alone(settings, pair[0], count)) for count in IN_FLIGHT}
+                in_flight = max(tried, key=tried.__getitem__)
             top = asyncio.run(triton_alone(settings, pair[0], in_flight))
-            in_flight = top.in_flight
             rate = end_to_end(settings, work / f"b{number}", f"bench{number}")
             if number:
-                possible.append(top.images_per_second)
+                possible.append(top)
                 reached.append(rate)
         there = running_states(settings.paths.data)
         memory = {name: resident_megabytes(state.pid) for name, state in there.items() if state.pid}

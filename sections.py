@@ -237,7 +237,7 @@ class Jobs(Section):
         1, "WEAVLOADER_PROCESSORS", "processors that `up` starts: one takes one core at most (up to about 100 images/s)"
     )
     task_events: bool = setting(
-        True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.6 CPU-ms an image)"
+        True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.2 CPU-ms an image)"
     )
     prepare_threads: Count = setting(2, "WEAVLOADER_PREPARE_THREADS", "threads that decode images in one processor")
     niceness: Annotated[int, Field(ge=0, le=19)] = setting(

@@ -24,6 +24,13 @@ def test_figures_are_those_of_the_last_measurement(document: Path) -> None:
     assert document.read_text() == with_figures(document.read_text())
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_table_of_figures_is_empty(document: Path) -> None:
+    tables = re.findall(r"<!-- figures (.*?)-->\n(.*?)<!-- /figures -->", document.read_text(), re.S)
+    assert tables
+    assert [commands for commands, table in tables if len(table.strip().splitlines()) < 3] == []
+
+
 def test_the_sizing_pages_constants_are_those_of_the_last_measurement() -> None:
     assert sizing.DOCUMENT.read_text() == sizing.with_sizing(sizing.DOCUMENT.read_text())
 

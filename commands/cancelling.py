@@ -30,10 +30,12 @@ class Cancelled:
     """What was cancelled, or on a dry run would be: images by state; those in work are left alone.
 
     ``unmet`` are the nodes and cameras that were named, and of which nothing is queued, waiting or in work.
+    ``late`` are the seconds for which who had an image in hand may still land it.
     """
 
-    def __init__(self, dry: bool) -> None:
+    def __init__(self, dry: bool, late: float) -> None:
         self.dry = dry
+        self.late = late
         self.states = Counter[str]()
         self.backfills: list[str] = []
         self.unmet: list[str] = []
@@ -73,7 +75,7 @@ def end(ledger: Ledger, pages: Pages, wanted: Callable[[UnfinishedImage], bool],
                 chosen = {one.id: one.state for one in page if wanted(one)}
                 done.states["leased"] += sum(state == "leased" for state in chosen.values())
                 idle = [image for image, state in chosen.items() if state != "leased"]
-                ended = idle if done.dry else ledger.unfinished.cancel(idle)
+                ended = idle if done.dry else ledger.unfinished.cancel(idle, done.late)
                 done.states.update(chosen[image] for image in ended)
                 if not done.dry:
                     for _image in ended:
@@ -128,7 +130,9 @@ def end_named(ledger: Ledger, vsns: Sequence[str], cameras: Sequence[str], done:
 
 def run(what: Callable[[Ledger, Cancelled], None], dry: bool, as_json: bool) -> None:
     """Cancel, counted where the host's metrics endpoint adds up, and tell it."""
-    done = Cancelled(dry)
+    from job_system.forgetting import late_seconds
+
+    done = Cancelled(dry, late_seconds(configuration.load().settings))
     with opened() as ledger:
         ledger.check_server()
         if not dry:

@@ -243,11 +243,14 @@ class DeepAudit:
             [image for image in found.never_seen if image not in seen and found.records[image].source == OWN]
         )
         found.never_seen = [image for image in dict.fromkeys(found.never_seen) if image not in seen]
-        await self._look_again_at_forgotten()
+        await self._look_again_at_unwanted()
 
-    async def _look_again_at_forgotten(self) -> None:
-        """Leave out what is being deleted."""
+    async def _look_again_at_unwanted(self) -> None:
+        """Leave out what is being deleted: forgotten images, and cancelled ones that somebody had in hand."""
         found = self.findings
+        due = {image for some in _cut(found.unknown_to_ledger) for image in self._ledger.forgetting.listed(some)}
+        still = await self._store.present([image for image in found.unknown_to_ledger if image not in due])
+        found.unknown_to_ledger = [image for image in found.unknown_to_ledger if image in still]
         states = {image: standing.state for some in _cut(found.not_searchable) for image, standing in self._where(some)}
         found.not_searchable = [image for image in found.not_searchable if states.get(image) != "forgotten"]
         due = self._ledger.forgetting.listed(found.forgotten)

@@ -1,6 +1,7 @@
 """What the ledger holds beside images, as lines of a copy (``copies.py``): each key as it is, in pages.
 
-What belongs to images on their way (backfills, orders to make something again) is read at the moment of the freeze.
+What belongs to images on their way (backfills, orders to make something again) is read at the moment of the freeze, and
+what the store is to delete after all images.
 Standing searches come last, and of these first the list of what was not looked at yet, then what was decided, then what
 is to be posted. So what moves on meanwhile stands in both places rather than in none: a picture is looked at once more
 and known as decided, and a delivery has its id.
@@ -21,6 +22,7 @@ Kind = Literal["value", "hash", "zset", "set", "list"]
 #: How far adoptions came.
 ADOPTING = "adopting:"
 _ORDERS, _ORDERED = f"{PREFIX}redo:orders", f"{PREFIX}redo:images"
+_FORGETTING = "forgetting"
 _WATCH = "watch:"
 _UNLOOKED = f"{_WATCH}landed"
 _WRITTEN = {"value": "SET", "hash": "HSET", "zset": "ZADD", "set": "SADD", "list": "RPUSH"}
@@ -62,6 +64,17 @@ def standing(connection: Connection) -> Iterator[list[Any]]:
             for start in range(0, len(deliveries), _PAGE):
                 yield from _read(connection, [(own, "hash") for own in deliveries[start : start + _PAGE]])
         yield from boxes
+
+
+def to_be_deleted(connection: Connection) -> Iterator[list[Any]]:
+    """What the store is to delete still: whoever reads it after the images misses none that ended meanwhile."""
+    cursor = "0"
+    while True:
+        cursor, found = connection.command("ZSCAN", PREFIX + _FORGETTING, cursor, "COUNT", _PAGE)
+        if found:
+            yield line(_FORGETTING, "zset", _flat(found))
+        if int(cursor) == 0:
+            return
 
 
 def _unlooked(connection: Connection) -> Iterator[list[Any]]:

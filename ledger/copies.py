@@ -79,6 +79,7 @@ class Copies:
             if found:
                 yield ["traces", dict(found)]
             report("copying what has ended", done, traces.STEPS)
+        yield from beside.to_be_deleted(self._connection)
         yield from beside.standing(self._connection)
 
     def _beside(self) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""Forgotten images: the tombstone that each leaves, and what of them the store still has.
+"""Forgotten images: the tombstone that each leaves, and what of them (and of cancelled ones) the store still has.
 
 The tombstone is the trace of a finished image with a letter of its own, which stays for good. With it, in the same
 step, the image goes onto a list of what is to be deleted from the store; it leaves the list after that. So whoever dies

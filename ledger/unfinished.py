@@ -53,14 +53,17 @@ class Unfinished:
             if state is not None
         ]
 
-    def cancel(self, images: Sequence[str]) -> list[str]:
+    def cancel(self, images: Sequence[str], late: float) -> list[str]:
         """End those of these images that are queued or waiting: they are skipped, with the reason ``cancelled``. Those
         that it ended; a leased one is left to who works on it.
+
+        What somebody had in hand before may be in the store, untold: its deletion is due now and ``late`` seconds
+        after, as for what is forgotten.
         """
         ended: list[str] = []
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            ended += [batch[at] for at in self._connection.run("cancel", *batch)]
+            ended += [batch[at] for at in self._connection.run("cancel", late, *batch)]
         return ended
 
 

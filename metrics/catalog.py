@@ -142,7 +142,7 @@ PENDING_IMAGES = _scraped(
     "ledger_pending_images", "images", "Pending images: queued, waiting for their next attempt, or suspects", "place"
 )
 KEPT_OUTPUTS = _scraped("kept_outputs", "images", "Images that wait with what models made for them kept")
-FORGETTING = _scraped("forgetting_images", "images", "Forgotten images that are still to be deleted from the store")
+FORGETTING = _scraped("forgetting_images", "images", "Forgotten and cancelled images that the store is still to delete")
 REDIS_MEMORY = _scraped("redis_memory_bytes", "bytes", "Memory that the Redis server uses")
 OLDEST_JOB = _scraped(
     "oldest_job_age_seconds", "seconds", "Age of the oldest image that waits in the queue; 0 when none"

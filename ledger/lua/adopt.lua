@@ -8,7 +8,7 @@ for i, id in ipairs(ARGV) do
     note_change(id)
     new[#new + 1] = i - 1
   else
-    delete_if_forgotten(id)
+    delete_if_unwanted(id)
   end
 end
 return new

@@ -17,9 +17,10 @@ local DEAD_CAUSE, DEAD_CAUSES, DEAD_COUNTS = PREFIX .. 'dead:cause:', PREFIX .. 
 -- forgotten one stays for good.
 local STATES = {l = 'landed', s = 'skipped', d = 'dead', r = 'dead', x = 'dead', f = 'forgotten'}
 local FORGOTTEN = 'f'
--- Forgotten images that are to be deleted from the store, by the time from which on; 'late:<id>' is a second deletion,
--- after the end of whoever had the image in hand.
+-- Forgotten images, and cancelled ones that somebody had in hand, that are to be deleted from the store, by the time from
+-- which on; 'late:<id>' is a second deletion, after the end of whoever had the image in hand.
 local FORGETTING = PREFIX .. 'forgetting'
+local LATE = 'late:'
 -- Counts of the landed images whose trace is gone, and of the forgotten ones that had landed.
 local LET_GO, FORGOTTEN_LANDED = 'let_go', 'forgotten_landed'
 
@@ -64,11 +65,23 @@ local function remove_trace(id)
   call('HDEL', key, field)
 end
 
--- An image that was forgotten meanwhile has landed all the same: it is to be deleted from the store again.
-local function delete_if_forgotten(id)
-  if (trace(id) or ''):sub(1, 1) == FORGOTTEN then
+-- An image that was forgotten or cancelled meanwhile has landed all the same: it is to be deleted from the store again.
+local function delete_if_unwanted(id)
+  if (trace(id) or ''):sub(1, 1) == FORGOTTEN or call('ZSCORE', FORGETTING, LATE .. id) then
     call('ZADD', FORGETTING, clock(), id)
   end
+end
+
+-- Whether somebody has, or had, an unfinished image of these fields in hand. The store may have taken it, or take it yet,
+-- whatever its holder could tell the ledger: it was killed, cut off from the store, or told to stop meanwhile.
+local function was_in_hand(state, again)
+  return state ~= 'queued' or again
+end
+
+-- Has the store delete an image that somebody had in hand; once more when its holder has ended for sure.
+local function delete_from_store(id, late)
+  call('ZADD', FORGETTING, clock(), id)
+  call('ZADD', FORGETTING, clock() + late, LATE .. id)
 end
 
 -- Whether the lease is still its owner's.

@@ -1,7 +1,7 @@
 -- ARGV: id, token   Returns 1, or 0 when the lease is lost.
 local id = ARGV[1]
 if not owned(id, ARGV[2]) then
-  delete_if_forgotten(id)
+  delete_if_unwanted(id)
   return 0
 end
 finish(id, 'l')

@@ -1,5 +1,6 @@
 -- ARGV: id, time of its landing (seconds), id, time, …   Images that the store has: those that are not known have landed,
--- and so have those that wait for something; standing searches look at both. A forgotten one is to be deleted again.
+-- and so have those that wait for something; standing searches look at both. One that was forgotten, or is cancelled, is
+-- to be deleted again.
 -- Returns {positions (from 0) of those not known, positions of those that waited}.
 local new, waited = {}, {}
 for i = 1, #ARGV, 2 do
@@ -17,7 +18,7 @@ for i = 1, #ARGV, 2 do
     call('HINCRBY', COUNTS, 'seen', 1)
     list = new
   else
-    delete_if_forgotten(id)
+    delete_if_unwanted(id)
   end
   if list then
     local key, field = bucket(id)

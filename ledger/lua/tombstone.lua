@@ -6,14 +6,14 @@ local at = clock()
 
 -- Takes an image out of where it is. Whether it was anywhere, and whether somebody may still be landing it.
 local function take_out(id)
-  local now = call('HMGET', image(id), 'state', 'deaths')
+  local now = call('HMGET', image(id), 'state', 'again')
   if now[1] then
     for _, place in ipairs({QUEUED, WAITING, SUSPECTS, LEASED}) do
       call('ZREM', place, id)
     end
     end_order(id)
     call('DEL', image(id))
-    return true, now[1] == 'leased' or tonumber(now[2] or 0) > 0
+    return true, was_in_hand(now[1], now[2])
   end
   local mark = trace(id)
   if mark then
@@ -48,15 +48,15 @@ for position = 4, #ARGV do
   if mark and mark:sub(1, 1) == FORGOTTEN then
     answer = 2
   else
-    local was, in_work = take_out(id)
+    local was, in_hand = take_out(id)
     if was then
       answer = 1
       drop_outputs(id)
       leave_trace(id, FORGOTTEN)
       call('HINCRBY', COUNTS, 'forgotten', 1)
       call('HINCRBY', COUNTS, 'forgotten:' .. reason, 1)
-      if in_work then
-        call('ZADD', FORGETTING, at + late, 'late:' .. id)
+      if in_hand then
+        delete_from_store(id, late)
       end
     end
   end

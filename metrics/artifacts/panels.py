@@ -144,7 +144,7 @@ FLOW = (
     ),
     _one("Ledger's difference", "short", "weavloader:ledger_difference:images", "images", kind="stat", width=4, bad=1),
     _one("Outputs kept", "short", shared(catalog.KEPT_OUTPUTS), "images", kind="stat", width=4),
-    _one("Forgotten, still in the store", "short", shared(catalog.FORGETTING), "images", kind="stat", width=4),
+    _one("To be deleted from the store", "short", shared(catalog.FORGETTING), "images", kind="stat", width=4),
     _one("Received, by node", "short", rate(catalog.IMAGES_RECEIVED, "node_id"), "{{node_id}}"),
     _one(
         "Made again a second",

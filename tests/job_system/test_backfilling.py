@@ -220,7 +220,7 @@ def test_what_was_purged_from_the_queue_comes_back_and_what_was_cancelled_does_n
     publish_records(app, [purged, cancelled])
     app.control.purge()
     assert valkey.client.llen(QUEUE) == 0
-    ledger.unfinished.cancel([cancelled.id])
+    ledger.unfinished.cancel([cancelled.id], 0)
     assert ledger.sweep(now=time.time() + 61) == [purged]
     assert refused(ledger, cancelled) == "skipped"
 

@@ -130,7 +130,7 @@ def test_a_cancelled_one_is_over_when_its_images_are(ledger: Ledger, one: Backfi
     fill(ledger, one, [leased, queued])
     lease = take(ledger, leased)
     ledger.backfills.cancel(one.id)
-    assert ledger.unfinished.cancel(ledger.backfills.images(one.id)) == [queued.id]
+    assert ledger.unfinished.cancel(ledger.backfills.images(one.id), 0) == [queued.id]
     assert not now(ledger, one).is_over
     assert ledger.land(lease)
     found = now(ledger, one)

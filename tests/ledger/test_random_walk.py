@@ -238,7 +238,7 @@ class Walk:
     def cancel(self) -> None:
         if self.random.random() < 0.3:
             some = self.some()
-            ended = self.ledger.unfinished.cancel(some)
+            ended = self.ledger.unfinished.cancel(some, 100)
             assert ended == [i for i in some if self.model.states.get(i) in ("queued", "waiting", "apart")]
             for image in ended:
                 self.model.states[image] = "landed" if self.model.orders.pop(image, None) else "skipped"

@@ -79,6 +79,7 @@ def cancel(world: World, strikes: Strikes, numbers: Sequence[int]) -> None:
     world.quiet()
     cancelled = world.ledger.audit().skipped - before.skipped
     world.expects_skipped += cancelled
+    world.wait(lambda: not due_deletions(world), 30, "the store has none of them that a processor had put there")
     expect(cancelled >= len(numbers) // 2, f"{cancelled} of {len(numbers)} images were cancelled")
 
 

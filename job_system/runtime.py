@@ -177,6 +177,9 @@ class Runtime:
             return self._conclude(job, record, error)
         # an image that was as ordered already tells nothing of the models
         self.outages.succeeded(LANDING_PARTS if job.lease.redo and not job.outputs.of_models else needed)
+        return self._landed(job)
+
+    def _landed(self, job: Job) -> str:
         if not self._settle(lambda: self.ledger.land(job.lease)):
             return self._lost(job)
         if job.lease.redo:
@@ -204,9 +207,15 @@ class Runtime:
             log.warning("outputs not kept", image=job.lease.id, error=str(failed))
 
     def _conclude(self, job: Job, record: ImageRecord, error: Exception) -> str:
-        """Settle the lease as the policy says of the error."""
+        """Settle the lease as the policy says of the error. What would end unlanded, and was put into the store by an
+        earlier attempt that died or was cut off, has landed.
+        """
         lease = job.lease
-        match judge(error, lease.attempt, self.settings.jobs):
+        verdict = judge(error, lease.attempt, self.settings.jobs)
+        if not isinstance(verdict, Wait) and lease.again and not lease.redo and self._is_stored(record):
+            log.warning("image is in the store since an earlier attempt", error=str(error), **job.told)
+            return self._landed(job)
+        match verdict:
             case Leave(reason):
                 if not self._settle(lambda: self.ledger.skip(lease, reason)):
                     return self._lost(job)
@@ -237,6 +246,18 @@ class Runtime:
                 log.error("image is a dead letter", cause=cause, error=str(error), **job.told)
                 raise error
         raise AssertionError("every verdict is handled")
+
+    def _is_stored(self, record: ImageRecord) -> bool:
+        """Whether the store has the image. One that cannot say counts as no: a deep audit finds what is there."""
+
+        async def ask() -> bool:
+            return await (await self._opened()).ports.store.whole(record.id) is not None
+
+        try:
+            return self._submit(ask()).result(2 * self.settings.weaviate.timeout)
+        except (WeavloaderError, CancelledError, TimeoutError) as error:
+            log.warning("not known whether the store has the image", image=record.id, error=str(error))
+            return False
 
     def _refuse(self, task_id: str, message: object, error: PermanentError) -> None:
         """A message that holds no record: kept as a dead letter under the task's id, so that it can be looked at."""

@@ -146,8 +146,9 @@ class Ledger:
         answer = self._connection.run_together("lease", record.id, pack(record), self._jobs.lease, owner, record.source)
         if len(answer) == 1:
             return Refusal(answer[0])
-        token, attempt, kept, paused, redo, behind = answer
-        return Lease(record.id, token, attempt, kept=bool(kept), paused=bool(paused), redo=redo, behind=bool(behind))
+        token, attempt, kept, paused, redo, behind, again = answer
+        flags = {"kept": bool(kept), "paused": bool(paused), "behind": bool(behind), "again": bool(again)}
+        return Lease(record.id, token, attempt, redo=redo, **flags)
 
     def lease_suspect(self) -> tuple[ImageRecord, Lease] | None:
         """Take the image that waits longest of those whose holder died; None where none waits, or somebody else works
@@ -159,7 +160,7 @@ class Ledger:
         if not answer:
             return None
         image, record, token, attempt, deaths, alone, kept, redo = answer
-        lease = Lease(image, token, attempt, deaths, bool(kept), alone, paused=True, redo=redo)
+        lease = Lease(image, token, attempt, deaths, bool(kept), alone, paused=True, redo=redo, again=True)
         return unpack(image, record), lease
 
     def is_alone(self, lease: Lease) -> bool:

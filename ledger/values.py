@@ -24,7 +24,7 @@ class Lease:
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
     says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused; ``redo``
     is the order's text (``Redo.to_text``) where the image had landed and is made again, and ``behind`` says that it is
-    a backfill's, so that others go before it.
+    a backfill's, so that others go before it. ``again`` says that it was leased before: the store may have it.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Lease:
     paused: bool = False
     redo: str = ""
     behind: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 -- ARGV: id, record, lease in seconds, owner, source
 -- Returns {token, attempt, outputs kept (0 or 1), source paused (0 or 1), order to make it again or '', a backfill's
--- (0 or 1)} or {why not}.
+-- (0 or 1), in hand before (0 or 1)} or {why not}.
 -- The owner is new for each request: a request repeated because its answer was lost gets the same lease again.
 local id, record, seconds, owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local at = clock()
@@ -10,7 +10,7 @@ local state, attempts = now[1], tonumber(now[3] or 0)
 
 local function granted(token, attempt)
   local paused = call('EXISTS', PREFIX .. 'paused:' .. ARGV[5])
-  return {token, attempt, call('EXISTS', outputs(id)), paused, order_of(now[6]), now[7] and 1 or 0}
+  return {token, attempt, call('EXISTS', outputs(id)), paused, order_of(now[6]), now[7] and 1 or 0, now[5] and 1 or 0}
 end
 
 if state == 'waiting' then

@@ -45,7 +45,8 @@ __all__ = ["celery_app"]
 class LightPorts:
     """``http://<what>/…`` as an image's URL: landed, transient, permanent, skip, away, bug,
     slow, late, die (at the first attempt), kill (at each), killmodel, killall (the worker too, where it is alone),
-    freeze (the process), stick (no model answers in time).
+    freeze (the process), stick (no model answers in time), untold
+    (dies once it has landed, and is gone from its source after that).
 
     The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away, slow) say how these parts are, and
     ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
@@ -88,6 +89,8 @@ class LightPorts:
             os.kill(os.getpid(), signal.SIGSTOP)
         if what == "late":
             await asyncio.sleep(2)
+        if what == "untold" and attempt > 1:
+            raise PermanentError("the source has it no more", cause="gone")
         if what == "die" and attempt == 1:
             os._exit(9)
         return record.id.encode()
@@ -133,6 +136,8 @@ class LightPorts:
         told["vector"] = image.vector.tolist()
         told |= {"redone": ", ".join(image.redone), "made_from": image.made_from}
         self._log.hset("test:objects", image.record.id, json.dumps(told))
+        if urlsplit(image.record.url).hostname == "untold":
+            os._exit(9)
 
     async def whole(self, id: str) -> StoredImage | None:
         """The object of ``test:objects``; one of ``test:bare`` has no thumbnail."""

@@ -166,3 +166,18 @@ def test_attempts_at_suspects_are_counted(commands: Commands, app: Celery, ledge
                 dead[json.dumps(sample.labels)] = sample.value
     assert tasks == {"killed": 3, "failure": 1, "landed": 1}
     assert dead == {json.dumps({"cause": "poison", "kind": "poison"}): 1}
+
+
+def test_what_a_worker_landed_before_it_died_has_landed_although_its_source_has_it_no_more(
+    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
+) -> None:
+    """The store answered, and the ledger was not told: a dead letter of an image that anybody finds would be wrong."""
+    (record,) = queued(ledger, app, image("untold"))
+    first = worker(commands)
+    wait_until(lambda: first.process.poll() is not None, 20)
+    assert valkey.client.hget("test:landed", record.id)
+    second = worker(commands)
+    wait_until(lambda: settled(ledger), 30)
+    assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)
+    assert int(valkey.client.hget("test:landed", record.id) or 0) == 1, "no second object was made of it"
+    second.says("image is in the store since an earlier attempt")

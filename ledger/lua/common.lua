@@ -1,4 +1,4 @@
--- What all scripts share. It stands before each of them.
+-- What scripts share. Of this file those definitions stand before a script that it uses (ledger/connection.py).
 -- A script is atomic, but what it wrote stays when a later call fails: so a transition begins with the call that takes
 -- the image out of where it was. That one frees memory, and a server at maxmemory then lets the rest of the script
 -- pass: running work can end where no new work fits.

@@ -234,7 +234,13 @@ class Jobs(Section):
     redis_port: Port = setting(6379, "WEAVLOADER_REDIS_PORT", "port of the embedded Valkey")
     in_flight: Count = setting(64, "WEAVLOADER_IN_FLIGHT", "images in flight in one processor")
     processors: Count = setting(
-        1, "WEAVLOADER_PROCESSORS", "processors that `up` starts: one takes one core at most (up to about 100 images/s)"
+        1, "WEAVLOADER_PROCESSORS", "processors that `up` starts: one takes little more than a core (some 250 images/s)"
+    )
+    most_processors: Few = setting(
+        0,
+        "WEAVLOADER_MOST_PROCESSORS",
+        "how many `up` may have, which starts another one while the cores of those that run are full (0: as many as there"
+        " are cores)",
     )
     task_events: bool = setting(
         True, "WEAVLOADER_TASK_EVENTS", "send Celery's task events, which Flower shows (about 0.2 CPU-ms an image)"

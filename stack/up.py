@@ -19,6 +19,7 @@ from errors import ConfigurationError, PartUnavailable, UsageError
 from settings import STACK_FILE, Loaded, Settings, process_started
 from stack import handover, prometheus
 from stack.folders import plain_for_shell, private_folder
+from stack.growing import Growing, cores
 from stack.guard import remove_shared_memory
 from stack.installing import install_parts
 from stack.launch import Launch
@@ -65,6 +66,7 @@ class Stack:
         self._handlers: dict[int, Any] = {}
         self._waker = -1
         self._has_prometheus = False
+        self._growing: Growing | None = None
 
     def __enter__(self) -> Self:
         """Start everything and wait until it is ready."""
@@ -107,7 +109,8 @@ class Stack:
         self._supervisor = supervisor = Supervisor(self._data)
         assert self._lock is not None
         processors = self.settings.jobs.processors
-        supervisor.start(handover.environment(self.settings), self._lock.fileno(), self._shm_prefixes, processors)
+        most = max(processors, self.settings.jobs.most_processors or cores())
+        supervisor.start(handover.environment(self.settings), self._lock.fileno(), self._shm_prefixes, most)
         for part, launch in launches.items():
             self._say(f"starting {part.title} (log: {self._log(part.name)})")
             supervisor.launch(part.name, launch)
@@ -123,6 +126,7 @@ class Stack:
             if "processor" in first:
                 for number in range(2, processors + 1):
                     supervisor.start_role(f"processor{number}")
+                self._growing = Growing(processors, most)
             ready()
         for role in later:
             supervisor.start_role(role)
@@ -142,6 +146,21 @@ class Stack:
                 raise PartUnavailable(
                     "stack", f"supervisord ended (log: {self._log('supervisord')}): start `python main.py up` again"
                 )
+            if self._growing is not None and self._growing.due:
+                self._grow(self._growing)
+
+    def _grow(self, growing: Growing) -> None:
+        """Start another processor where those that run are full."""
+        assert self._supervisor is not None
+        running = {
+            name: one.pid
+            for name, one in self._supervisor.states().items()
+            if name.startswith("processor") and one.state == "RUNNING"
+        }
+        if name := growing.look(running):
+            self._say(f"the core of every processor is full: starting {name} (log: {self._log(name)})")
+            with suppress(PartUnavailable):  # supervisord ends: the next turn says so
+                self._supervisor.start_role(name)
 
     def alive(self) -> bool:
         """Whether supervisord, which keeps everything else running, runs."""

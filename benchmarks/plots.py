@@ -140,7 +140,7 @@ def draw(plot: Plot, rows: Sequence[Mapping[str, Any]], folder: Path) -> Path | 
         axes.set_ylabel(panel.y)
         axes.grid(visible=True, alpha=0.3)
         if axes.lines:
-            axes.legend()
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(axes.lines), frameon=False)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{plot.name}.png"
     figure.savefig(path, metadata={"Software": None})

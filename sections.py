@@ -374,7 +374,7 @@ class Weaviate(Section):
     batch: Count = setting(
         24,
         "WEAVLOADER_LANDING_BATCH",
-        "most objects that land in one request: images that wait for it are not at the models, so no more than a third of"
+        "most objects that land in one request: images that wait for it are not at the models, so well below half of"
         " WEAVLOADER_IN_FLIGHT",
     )
     linger: Seconds = setting(

@@ -22,6 +22,7 @@ from benchmarks.table import Row, row
 from benchmarks.world import FULL_HD, VGA, World, write_pictures
 from job_system.app import celery_app
 from job_system.backfilling import keep_backfilling
+from job_system.forgetting import late_seconds
 from records import PastRange
 
 COMMAND = "python -m benchmarks backfill"
@@ -138,7 +139,7 @@ def lane(at: World) -> Iterator[None]:
         yield
     finally:
         at.ledger.backfills.cancel(one.id)
-        at.ledger.unfinished.cancel(at.ledger.backfills.images(one.id))
+        at.ledger.unfinished.cancel(at.ledger.backfills.images(one.id), late_seconds(at.settings))
         wait_until(lambda: not at.ledger.backfills.look().backfills)
         ended.set()
         keeping.join()

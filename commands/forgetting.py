@@ -232,7 +232,7 @@ async def _forget(
         "forgotten": done.new,
         "before": done.before,
         "finished": finished,
-        "in_work": ledger.forgetting.count(),
+        "in_work": done.in_hand,
         "unknown": done.unknown,
         "seconds": round(time.monotonic() - began, 3),
     }
@@ -242,7 +242,7 @@ def forgotten_text(told: dict[str, Any]) -> str:
     """The same for people."""
     lines = [f"forgot {told['forgotten']} images" + (f", {told['before']} were so before" if told["before"] else "")]
     if told["in_work"]:
-        lines.append(f"{told['in_work']} were in work: the cleaner looks after them once more when that has ended")
+        lines.append(f"{told['in_work']} were in work, or had been: the cleaner looks after them once more later")
     return "\n".join(lines)
 
 

@@ -38,10 +38,13 @@ Report = Callable[[int], None]
 
 @dataclass
 class Forgotten:
-    """What was forgotten: ``new`` images; of others, those that were so ``before``, and the ids that nobody knows."""
+    """What was forgotten: ``new`` images, of which somebody has or had ``in_hand`` so many, those that were so ``before``,
+    and the ids that nobody knows.
+    """
 
     new: int = 0
     before: int = 0
+    in_hand: int = 0
     unknown: list[str] = field(default_factory=list)
 
 
@@ -103,6 +106,7 @@ class Forgetter:
         begun = await asyncio.to_thread(self._begin, ids, records, stored)
         self.done.new += len(begun.new)
         self.done.before += len(begun.again)
+        self.done.in_hand += begun.in_hand
         self.done.unknown += begun.unknown
         await finish(self._ledger.forgetting, self._store)
         self._report(self.done.new)
@@ -143,10 +147,10 @@ def keep_finishing(settings: Settings, ended: threading.Event) -> None:
         while not ended.wait(FINISH_SECONDS):
             try:
                 if settings.weaviate.host and ledger.forgetting.due(1):
-                    log.info("forgotten images deleted", images=asyncio.run(_finish(settings, ledger)))
+                    log.info("forgotten or cancelled images deleted", deletions=asyncio.run(_finish(settings, ledger)))
                 failed = False
             except WeavloaderError as error:
-                (log.debug if failed else log.warning)("forgotten images not deleted", error=str(error))
+                (log.debug if failed else log.warning)("forgotten or cancelled images not deleted", error=str(error))
                 failed = True
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from job_system.forgetting import finish
 from ledger import Ledger
 from records import OWN, ImageRecord
 from settings import Settings
@@ -90,6 +91,7 @@ class Rebuild:
     async def regain(self) -> Rebuilt:
         """Every object of the store is known as landed, as far as the ledger remembers, and counted beyond that."""
         told, copies = self._rebuilt, self._ledger.copies
+        await finish(self._ledger.forgetting, self._store)  # what is counted must not go while it is looked through
         told.held = await self._store.count()
         # what landed, is counted and not remembered any more accounts for as many old objects that are not known
         forgotten = max(0, self._ledger.audit().landed - copies.remembered())

@@ -300,6 +300,7 @@ class Reindexer:
         """Put the new version in use where it holds as many objects as the old one while nothing lands; else how many
         each holds. Others stand still until all know of it.
         """
+        await finish(self._ledger.forgetting, self._store)  # it may be much, and others stand still from here on
         async with self._at_rest():
             while await self._catch_up(ALONE):
                 pass

@@ -49,6 +49,8 @@ log = logs.get(__name__)
 CLOSE_SECONDS = 5.0
 #: Seconds between two looks whether images are given out again while somebody works alone.
 HELD_SECONDS = 0.5
+#: Seconds that the store may take to say whether it has an image; a child that tries one alone has 15 to spare.
+STORED_SECONDS = 8.0
 #: After these the models are asked again: what they made may itself be at fault.
 DOUBTFUL_OUTPUTS = frozenset({"model_answer", "vector_length"})
 
@@ -163,13 +165,8 @@ class Runtime:
                 job.stop("handed_back")
             job.future.result()
         except CancelledError:
-            if job.ended == "lost":
-                return self._lost(job)
-            if job.ended == "handed_back":
-                self._keep(job)
-                self._settle(lambda: self.ledger.release(job.lease))
-                log.info("image handed back", **job.told)
-                raise Reject("this worker stops", requeue=True) from None
+            if job.ended:
+                return self._stopped(job)
             return self._conclude(job, record, TransientError("the image's work was cancelled", cause="cancelled"))
         except Exception as error:  # noqa: BLE001 - every error gets a verdict; one that nobody knows is retried
             self.outages.failed(error)
@@ -187,6 +184,15 @@ class Runtime:
             recorder.image_redone("landed", sight.made_from if sight else "")
         log.info("image landed", **job.told)
         return "landed"
+
+    def _stopped(self, job: Job) -> str:
+        """What becomes of an image whose work was stopped from outside."""
+        if job.ended == "lost":
+            return self._lost(job)
+        self._keep(job)
+        self._settle(lambda: self.ledger.release(job.lease))
+        log.info("image handed back", **job.told)
+        raise Reject("this worker stops", requeue=True) from None
 
     @staticmethod
     def _lost(job: Job) -> str:
@@ -212,9 +218,13 @@ class Runtime:
         """
         lease = job.lease
         verdict = judge(error, lease.attempt, self.settings.jobs)
-        if not isinstance(verdict, Wait) and lease.again and not lease.redo and self._is_stored(record):
-            log.warning("image is in the store since an earlier attempt", error=str(error), **job.told)
-            return self._landed(job)
+        if not isinstance(verdict, Wait) and lease.again and not lease.redo:
+            stored = self._is_stored(job)
+            if job.ended:
+                return self._stopped(job)
+            if stored:
+                log.warning("image is in the store since an earlier attempt", error=str(error), **job.told)
+                return self._landed(job)
         match verdict:
             case Leave(reason):
                 if not self._settle(lambda: self.ledger.skip(lease, reason)):
@@ -247,17 +257,25 @@ class Runtime:
                 raise error
         raise AssertionError("every verdict is handled")
 
-    def _is_stored(self, record: ImageRecord) -> bool:
-        """Whether the store has the image. One that cannot say counts as no: a deep audit finds what is there."""
+    def _is_stored(self, job: Job) -> bool:
+        """Whether the store has the job's image. One that cannot say counts as no: a deep audit finds what is there."""
+        stored = False
 
-        async def ask() -> bool:
-            return await (await self._opened()).ports.store.whole(record.id) is not None
+        async def ask() -> None:
+            nonlocal stored
+            async with asyncio.timeout(STORED_SECONDS):
+                stored = await (await self._opened()).ports.store.whole(job.lease.id) is not None
 
         try:
-            return self._submit(ask()).result(2 * self.settings.weaviate.timeout)
-        except (WeavloaderError, CancelledError, TimeoutError) as error:
-            log.warning("not known whether the store has the image", image=record.id, error=str(error))
+            job.future = self._submit(ask())
+            if job.ended or self._stopping.is_set():
+                job.stop("handed_back")
+            job.future.result()
+        except CancelledError:
             return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the image must come to its end
+            log.warning("not known whether the store has the image", image=job.lease.id, error=str(error))
+        return stored
 
     def _refuse(self, task_id: str, message: object, error: PermanentError) -> None:
         """A message that holds no record: kept as a dead letter under the task's id, so that it can be looked at."""

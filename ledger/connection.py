@@ -113,9 +113,10 @@ def _code(name: str) -> str:
 @cache
 def _shared() -> Sequence[tuple[frozenset[str], str]]:
     """What ``common.lua`` defines, one after another: the names, and the text."""
-    return [
-        (frozenset(_WORD.findall(found[1] or found[2])), found[0]) for found in _DEFINITION.finditer(_code("common"))
-    ]
+    code = _code("common").lstrip("\n")
+    found = [(frozenset(_WORD.findall(one[1] or one[2])), one[0]) for one in _DEFINITION.finditer(code)]
+    assert "".join(text for _, text in found) == code, "each definition of common.lua begins a line with `local`"
+    return found
 
 
 @cache

@@ -19,6 +19,8 @@ from records import ImageRecord
 AT_ONCE = 500
 _LIST = f"{PREFIX}forgetting"
 _LATE = "late:"
+# The answer for an image that somebody has or had in hand (tombstone.lua).
+_IN_HAND = 3
 _IMAGE = f"{PREFIX}image:"
 # Keys that a step of a scan looks at: the server does nothing else meanwhile.
 _SCANNED = 1000
@@ -26,11 +28,14 @@ _SCANNED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The ids of images: forgotten now, forgotten before, and those of which nothing is known."""
+    """The ids of images: forgotten now, forgotten before, and those of which nothing is known. ``in_hand`` of the new
+    ones somebody has or had in hand, so that they are deleted once more later.
+    """
 
     new: Sequence[str]
     again: Sequence[str]
     unknown: Sequence[str]
+    in_hand: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,17 @@ class Forgetting:
             some = images[start : start + AT_ONCE]
             answers += self._connection.run("tombstone", reason, late, int(stored), *some)
         told = list(zip(images, answers, strict=True))
-        unknown, new, again = ([image for image, answer in told if answer == kind] for kind in (0, 1, 2))
-        return Begun(new, again, unknown)
+        unknown, new, again = (
+            [image for image, answer in told if answer in kinds] for kinds in ((0,), (1, _IN_HAND), (2,))
+        )
+        return Begun(new, again, unknown, answers.count(_IN_HAND))
 
     def due(self, limit: int = AT_ONCE) -> list[Entry]:
         """What is to be deleted from the store now, what is due for longest first."""
-        flat: list[str] = self._connection.run("forgetting", limit)
-        return [Entry(name, when) for name, when in zip(flat[::2], flat[1::2], strict=True)]
+        while True:
+            looked_at, *flat = self._connection.run("forgetting", limit)
+            if flat or not looked_at:
+                return [Entry(name, when) for name, when in zip(flat[::2], flat[1::2], strict=True)]
 
     def done(self, entries: Sequence[Entry]) -> None:
         """The store has none of them any more."""

@@ -24,7 +24,8 @@ class Lease:
     of them that had nothing else: an image with any is a suspect, and comes by ``Ledger.lease_suspect`` only. ``kept``
     says that an earlier attempt left outputs to go on from, ``paused`` that the image's source may be paused; ``redo``
     is the order's text (``Redo.to_text``) where the image had landed and is made again, and ``behind`` says that it is
-    a backfill's, so that others go before it. ``again`` says that it was leased before: the store may have it.
+    a backfill's, so that others go before it. ``again`` says that it may have been leased
+    before, and the store may have it.
     """
 
     id: str
@@ -103,8 +104,8 @@ class LedgerSnapshot:
     ``oldest_queued`` is seconds, 0 when nothing is queued; ``queues`` are the lengths of the broker's lists;
     ``letters`` is the number of dead letters that are kept, ``discarded`` of those that are gone; ``kept_outputs`` is
     the number of images of which what models made is kept; ``calibration`` is the last one, of whichever models;
-    ``forgetting`` is the number of forgotten images that are to be deleted from the store,
-    ``forgotten_landed`` of those that had landed.
+    ``forgetting`` is the number of deletions from the store that are due, now or later, and
+    ``forgotten_landed`` that of forgotten images that had landed.
     """
 
     audit: AuditCounts

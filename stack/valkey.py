@@ -18,9 +18,9 @@ HOST = "127.0.0.1"
 
 #: The wheel's server takes memory from the C library. glibc keeps seven free pieces of each small size at hand and
 #: merges others with their neighbours, which lie all over the memory of the queued jobs; a script frees far more than
-#: seven. So leasing and landing take a quarter less with a million queued. It keeps 17 MB a thread at most; other C
-#: libraries ignore it.
-_KEEPING_PIECES = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512"}
+#: seven. So leasing and landing take a quarter less with a million queued. Some MB a thread are kept at most; older
+#: glibc counts no further than 127, and other C libraries ignore it.
+_KEEPING_PIECES = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=127"}
 
 
 @dataclass(frozen=True)

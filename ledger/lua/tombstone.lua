@@ -1,6 +1,6 @@
 -- ARGV: reason, seconds for which who works on an image now may still land it, '1' where the store has an object of
 -- each, id, id, …
--- Returns for each 1: it is forgotten now, 2: it was before, 0: nobody knows it.
+-- Returns for each 1: it is forgotten now, 3: and somebody had it in hand, 2: it was before, 0: nobody knows it.
 local reason, late, stored = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local at = clock()
 
@@ -56,6 +56,7 @@ for position = 4, #ARGV do
       call('HINCRBY', COUNTS, 'forgotten', 1)
       call('HINCRBY', COUNTS, 'forgotten:' .. reason, 1)
       if in_hand then
+        answer = 3
         delete_from_store(id, late)
       end
     end

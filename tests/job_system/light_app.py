@@ -48,7 +48,7 @@ class LightPorts:
     freeze (the process), stick (no model answers in time), untold
     (dies once it has landed, and is gone from its source after that).
 
-    The keys ``test:store`` (away, stuck, deadly) and ``test:models`` (away, slow) say how these parts are, and
+    The keys ``test:store`` (away, stuck, deadly, odd) and ``test:models`` (away, slow) say how these parts are, and
     ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
     ``test:texts`` count the models' work. They lie on the broker, or on the server that TEST_LOG names.
     """
@@ -141,6 +141,11 @@ class LightPorts:
 
     async def whole(self, id: str) -> StoredImage | None:
         """The object of ``test:objects``; one of ``test:bare`` has no thumbnail."""
+        store = self._log.get("test:store")
+        if store == b"stuck":
+            await asyncio.sleep(60)
+        if store == b"odd":
+            raise ValueError("an object that nobody understands")
         kept = self._log.hget("test:objects", id)
         if kept is None:
             return None

@@ -168,16 +168,48 @@ def test_attempts_at_suspects_are_counted(commands: Commands, app: Celery, ledge
     assert dead == {json.dumps({"cause": "poison", "kind": "poison"}): 1}
 
 
-def test_what_a_worker_landed_before_it_died_has_landed_although_its_source_has_it_no_more(
-    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
-) -> None:
-    """The store answered, and the ledger was not told: a dead letter of an image that anybody finds would be wrong."""
+def landed_untold(commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey) -> ImageRecord:
+    """An image that a worker landed, and died before it could tell; its source has it no more."""
     (record,) = queued(ledger, app, image("untold"))
     first = worker(commands)
     wait_until(lambda: first.process.poll() is not None, 20)
     assert valkey.client.hget("test:landed", record.id)
+    return record
+
+
+def test_what_a_worker_landed_before_it_died_has_landed_although_its_source_has_it_no_more(
+    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
+) -> None:
+    """The store answered, and the ledger was not told: a dead letter of an image that anybody finds would be wrong."""
+    record = landed_untold(commands, app, ledger, valkey)
     second = worker(commands)
     wait_until(lambda: settled(ledger), 30)
     assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)
     assert int(valkey.client.hget("test:landed", record.id) or 0) == 1, "no second object was made of it"
     second.says("image is in the store since an earlier attempt")
+
+
+def test_a_store_that_cannot_say_whether_it_has_an_image_keeps_none_from_its_end(
+    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
+) -> None:
+    record = landed_untold(commands, app, ledger, valkey)
+    valkey.client.set("test:store", "odd")
+    second = worker(commands)
+    wait_until(lambda: settled(ledger), 30)
+    assert [letter.task_id for letter in ledger.letters.list()] == [record.id]
+    second.says("not known whether the store has the image")
+
+
+def test_a_worker_that_stops_while_the_store_is_asked_hands_the_image_back(
+    commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey
+) -> None:
+    record = landed_untold(commands, app, ledger, valkey)
+    valkey.client.set("test:store", "stuck")
+    second = worker(commands)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 2, 20)
+    second.stop()
+    assert (ledger.audit().dead, ledger.audit().pending + ledger.audit().leased) == (0, 1)
+    valkey.client.delete("test:store")
+    worker(commands)
+    wait_until(lambda: settled(ledger), 30)
+    assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)

@@ -119,3 +119,43 @@ def test_what_a_copy_has_on_its_way_is_not_deleted_although_it_was_cancelled_whi
     other.sweep()
     assert other.land(take(other, record))
     assert other.forgetting.due() == []
+
+
+def test_one_that_was_to_land_again_keeps_its_object(ledger: Ledger) -> None:
+    """As a repair orders it for an object that no search finds: nobody would bring it a second time."""
+    record = make_record(0)
+    ledger.land(take(ledger, record))
+    assert ledger.reopen([record]) == [record]
+    assert ledger.unfinished.cancel([record.id], LATE) == [record.id]
+    assert (state(ledger, record), ledger.forgetting.count()) == ("landed", 0)
+    assert ledger.audit().difference == 0
+
+
+def test_who_lands_an_image_that_was_skipped_long_ago_has_it_deleted(ledger: Ledger) -> None:
+    """It was frozen for longer than anybody waits."""
+    record = make_record(0)
+    lease = take(ledger, record)
+    ledger.sweep(now=time.time() + 1000)
+    ledger.unfinished.cancel([record.id], 0)
+    ledger.forgetting.done(ledger.forgetting.due())
+    assert ledger.forgetting.count() == 0
+    assert not ledger.land(lease)
+    assert [entry.id for entry in ledger.forgetting.due()] == [record.id]
+
+
+def test_what_is_not_to_be_deleted_any_more_hides_nothing_that_is(ledger: Ledger, other: Ledger) -> None:
+    """However many of these there are, and however few are asked for."""
+    records = make_records(4)
+    for record in records:
+        STATES["handed back"](ledger, record)
+    lines = []
+    for line in ledger.copies.lines(lambda step, done, total: None):
+        lines.append(line)
+        if line[0] == "image":
+            ledger.unfinished.cancel([record.id for record in records], 0)
+    put(other, lines)
+    gone = make_record(9)
+    other.record([gone])
+    other.forgetting.begin([gone.id], "command", LATE)
+    assert [entry.id for entry in other.forgetting.due(1)] == [gone.id]
+    assert other.forgetting.count() == 1

@@ -59,6 +59,7 @@ def test_an_image_in_any_state_is_forgotten_and_the_audit_adds_up(ledger: Ledger
     STATES[where](ledger, record)
     begun = ledger.forgetting.begin([record.id], "command", LATE)
     assert (list(begun.new), list(begun.again), list(begun.unknown)) == ([record.id], [], [])
+    assert begun.in_hand == (where in IN_HAND)
     assert ledger.audit() == FORGOTTEN
     assert ledger.audit().difference == 0
     assert state(ledger, record) == "forgotten"

@@ -30,6 +30,7 @@ class Model:
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
+        self.reopened: set[str] = set()
         self.attempts: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
         self.tokens: dict[str, int] = {}
@@ -54,6 +55,7 @@ class Model:
     def afresh(self, image: str) -> None:
         self.states[image] = "queued"
         self.attempts[image] = self.deaths[image] = 0
+        self.reopened.discard(image)
 
     def due(self, image: str) -> None:
         """Queue it again, or set it apart where it is a suspect."""
@@ -211,6 +213,7 @@ class Walk:
         assert [record.id for record in opened] == [i for i in some if self.model.states.get(i) == "landed"]
         for record in opened:
             self.model.afresh(record.id)
+            self.model.reopened.add(record.id)
 
     def redo(self) -> None:
         some, order = self.some(), self.random.choice(ORDERS)
@@ -241,7 +244,8 @@ class Walk:
             ended = self.ledger.unfinished.cancel(some, 100)
             assert ended == [i for i in some if self.model.states.get(i) in ("queued", "waiting", "apart")]
             for image in ended:
-                self.model.states[image] = "landed" if self.model.orders.pop(image, None) else "skipped"
+                landed = self.model.orders.pop(image, None) or image in self.model.reopened
+                self.model.states[image] = "landed" if landed else "skipped"
 
     def check(self) -> None:
         assert self.ledger.audit() == self.model.audit()

@@ -38,7 +38,7 @@ Report = Callable[[int], None]
 
 @dataclass
 class Forgotten:
-    """What was forgotten: ``new`` images, of which somebody has or had ``in_hand`` so many, those that were so ``before``,
+    """What was forgotten: ``new`` images, ``in_hand`` of them by somebody, now or before; those that were so ``before``,
     and the ids that nobody knows.
     """
 

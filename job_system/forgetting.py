@@ -38,8 +38,8 @@ Report = Callable[[int], None]
 
 @dataclass
 class Forgotten:
-    """What was forgotten: ``new`` images, ``in_hand`` of them by somebody, now or before; those that were so ``before``,
-    and the ids that nobody knows.
+    """What was forgotten: ``new`` images, and those that were so ``before``; somebody has, or had, some of the new ones
+    ``in_hand``. Nobody knows the ids that are ``unknown``.
     """
 
     new: int = 0

@@ -371,12 +371,7 @@ class Weaviate(Section):
     secure: bool = setting(False, "WEAVLOADER_WEAVIATE_SECURE", "use TLS for HTTP and gRPC")
     collection: str = setting("HybridSearchExample", "WEAVLOADER_COLLECTION", "collection that images land in")
     timeout: Limit = setting(60, "WEAVLOADER_STORE_TIMEOUT", "seconds that one request to the store may take")
-    batch: Count = setting(
-        24,
-        "WEAVLOADER_LANDING_BATCH",
-        "most objects that land in one request: images that wait for it are not at the models, so well below half of"
-        " WEAVLOADER_IN_FLIGHT",
-    )
+    batch: Count = setting(50, "WEAVLOADER_LANDING_BATCH", "most objects that land in one request")
     linger: Seconds = setting(
         0.4,
         "WEAVLOADER_LANDING_LINGER",

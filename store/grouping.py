@@ -28,21 +28,28 @@ def _own(error: Exception) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Item]):
-    """An item, its waiter's future, and the loop's time at which it is to leave."""
+    """An item, its waiter's future, and the loop's times at which it came and is to leave."""
 
     item: Item
     done: asyncio.Future[None]
+    came: float
     due: float
 
 
+#: Landings that are enough for a request where more do not come at once: three eighths of the images that a processor
+#: has in flight. Those that wait are not at the models, which need the others to be kept busy.
+ENOUGH = 24
+#: Seconds in which more would have come at once: landings that are answered together bring the next ones together.
+AT_ONCE = 0.15
 #: The share of the time to linger that an item waits which comes alone.
 LONE_SHARE = 1 / 8
 
 
 class Groups(Generic[Item]):
-    """Collects items until ``size`` of them wait, or one has waited ``linger`` seconds, and sends them together. One
-    that comes alone, with none in the ``linger`` seconds before it, waits an eighth of that: hardly any will come. To
-    one that does not give way those that do are no company: it waits no longer for them, and takes them along.
+    """Collects items until ``size`` of them wait, or ``enough`` of which one has waited for ``AT_ONCE``, or one has
+    waited ``linger`` seconds, and sends them together. One that comes alone, with none in the ``linger`` seconds before
+    it, waits an eighth of that: hardly any will come. To one that does not give way those that do are no company: it
+    waits no longer for them, and takes them along.
 
     At most ``in_flight`` requests are under way. A request's end alone sends nothing: groups that leave as soon as the
     one before is answered are small, and small ones cost the store and this process several times as much an item.
@@ -51,10 +58,18 @@ class Groups(Generic[Item]):
     """
 
     def __init__(
-        self, send: Send[Item], key: Callable[[Item], str], *, size: int, linger: float, in_flight: int = 2
+        self,
+        send: Send[Item],
+        key: Callable[[Item], str],
+        *,
+        size: int,
+        linger: float,
+        in_flight: int = 2,
+        enough: int = ENOUGH,
     ) -> None:
         self._send, self._key = send, key
         self._size, self._linger, self._in_flight = max(size, 1), linger, in_flight
+        self._enough = enough
         self._waiting: deque[_Waiting[Item]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -73,8 +88,13 @@ class Groups(Generic[Item]):
         behind = gives_way()
         linger = self._linger if now - self._came[behind] < self._linger else self._linger * LONE_SHARE
         self._came[behind] = now
-        self._waiting.append(_Waiting(item, done, now + linger))
-        if self._timer is None or len(self._waiting) >= self._size or now + linger < self._looks_at:
+        self._waiting.append(_Waiting(item, done, now, now + linger))
+        if (
+            self._timer is None
+            or len(self._waiting) >= self._size
+            or len(self._waiting) == self._enough
+            or now + linger < self._looks_at
+        ):
             self._start()
         await done
 
@@ -110,7 +130,8 @@ class Groups(Generic[Item]):
 
     def _due(self) -> float:
         """When the first of those that wait is to leave."""
-        return min(one.due for one in self._waiting)
+        due = min(one.due for one in self._waiting)
+        return min(due, self._waiting[0].came + AT_ONCE) if len(self._waiting) >= self._enough else due
 
     def _take(self) -> list[_Waiting[Item]]:
         group: dict[str, _Waiting[Item]] = {}

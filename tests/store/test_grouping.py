@@ -179,3 +179,17 @@ async def test_to_one_that_does_not_give_way_those_that_do_are_no_company() -> N
     assert [items for _, items in sent] == [[1], [2, 3]]
     assert sent[1][0] - began < 2
     await groups.close(1)
+
+
+async def test_enough_do_not_wait_for_a_full_group_where_more_do_not_come_at_once() -> None:
+    """A full group would come a minute later here, and the models would have nothing to do until then."""
+    sizes: list[int] = []
+
+    async def send(items: Sequence[int]) -> Sequence[WeavloaderError | None]:
+        sizes.append(len(items))
+        return [None] * len(items)
+
+    groups: Groups[int] = Groups(send, str, size=5, linger=60, enough=2)
+    await asyncio.gather(*(groups.add(number) for number in range(7)))
+    assert sizes == [5, 2]
+    await groups.close(1)

@@ -23,6 +23,7 @@ import settings
 from errors import SkipImage, WeavloaderError
 from metrics import catalog, folder, values
 from metrics.catalog import Metric
+from metrics.values import Series
 from records import ImageRecord, SkippedRecord
 
 #: Sources choose their nodes', jobs', tasks' and cameras' names: beyond this many series a metric says "other".
@@ -42,7 +43,7 @@ class _State:
         self.registry = CollectorRegistry()
         self.instruments: dict[str, Any] = {}
         self.series: dict[str, set[tuple[str, ...]]] = {}
-        self.found: dict[tuple[str, ...], Any] = {}
+        self.found: dict[tuple[str, ...], Series] = {}
 
     def instrument(self, metric: Metric) -> Any:
         found = self.instruments.get(metric.name)
@@ -145,7 +146,7 @@ def image_redone(outcome: str, made_from: str) -> None:
 
 def images_forgotten(reason: str, count: int) -> None:
     """So many images were forgotten: by the ``command``, or for their ``age``, ``count``, ``bytes`` or the ``disk``."""
-    _of(catalog.IMAGES_FORGOTTEN, reason).inc(count)
+    _of(catalog.IMAGES_FORGOTTEN, reason).add(count)
 
 
 def stream_health(ok: bool) -> None:
@@ -176,7 +177,7 @@ def circuit(part: str, is_open: bool) -> None:
 
 def fetched(source: str, count: int) -> None:
     """So many bytes of an image were fetched."""
-    _of(catalog.BYTES_FETCHED, source).inc(count)
+    _of(catalog.BYTES_FETCHED, source).add(count)
 
 
 def model_observed(model_name: str, operation: str, status: str, seconds: float) -> None:
@@ -244,17 +245,17 @@ def dead_letter_thrown_away(*, vsn: str, node: str, job: str, task: str, camera:
 
 def dead_letters_reprocessed(status: str, count: int = 1) -> None:
     """Dead letters were put back to work (``success``), or could not be (``failure``)."""
-    _of(catalog.DLQ_REPROCESSED, status).inc(count)
+    _of(catalog.DLQ_REPROCESSED, status).add(count)
 
 
 def watched(count: int) -> None:
     """Standing searches have looked at so many landed images."""
-    _of(catalog.WATCHED).inc(count)
+    _of(catalog.WATCHED).add(count)
 
 
 def watch_matched(outcome: str, count: int = 1) -> None:
     """A standing search found something: ``queued``, ``cooldown``, ``repeated``, ``dropped`` or ``gone``."""
-    _of(catalog.WATCH_MATCHES, outcome).inc(count)
+    _of(catalog.WATCH_MATCHES, outcome).add(count)
 
 
 def webhook_posted(outcome: str) -> None:
@@ -274,12 +275,12 @@ def error_type(error: BaseException) -> str:
     return error.reason if isinstance(error, SkipImage) else type(error).__name__
 
 
-def _of(metric: Metric, *labels: str) -> Any:
+def _of(metric: Metric, *labels: str) -> Series:
     """The series of these labels, or that of "other" where a metric has too many; looked for once."""
-    return _state.found.get((metric.name, *labels)) or _series(metric, labels)
+    return _state.found.get((metric.name, *labels)) or _find(metric, labels)
 
 
-def _series(metric: Metric, labels: tuple[str, ...]) -> Any:
+def _find(metric: Metric, labels: tuple[str, ...]) -> Series:
     instrument = _state.instrument(metric)
     cut = tuple(str(label)[:LONGEST_LABEL] for label in labels)
     if metric.labels:
@@ -290,6 +291,7 @@ def _series(metric: Metric, labels: tuple[str, ...]) -> Any:
             else:
                 known.add(cut)
         instrument = instrument.labels(*cut)
+    series = Series(instrument)
     if cut == labels:  # so that there are no more of these than there are series
-        _state.found[metric.name, *labels] = instrument
-    return instrument
+        _state.found[metric.name, *labels] = series
+    return series

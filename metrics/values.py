@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from metrics import folder
@@ -85,6 +88,36 @@ class FileValue:
 
     def get_exemplar(self) -> None:
         """See ``set_exemplar``."""
+
+
+class Series:
+    """A counter's, gauge's or histogram's series of certain labels, to be changed often: the library checks its labels,
+    the amount and exemplars at every change, and goes through the buckets one by one.
+    """
+
+    __slots__ = ("_bounds", "_buckets", "add", "set")
+
+    def __init__(self, of: Counter | Gauge | Histogram) -> None:
+        self.add: Callable[[float], None]
+        if isinstance(of, Histogram):
+            self.add, self._buckets, self._bounds = of._sum.inc, of._buckets, of._upper_bounds
+        else:
+            self.add = of._value.inc
+        if isinstance(of, Gauge):
+            self.set = of.set
+
+    def inc(self) -> None:
+        """Add one."""
+        self.add(1)
+
+    def dec(self) -> None:
+        """Take one away."""
+        self.add(-1)
+
+    def observe(self, amount: float) -> None:
+        """Count an amount in its bucket."""
+        self.add(amount)
+        self._buckets[bisect_left(self._bounds, amount)].inc(1)
 
 
 def keep_in(place: Path) -> None:

@@ -92,22 +92,22 @@ def basic(login: str) -> str:
     return base64.b64encode(login.encode()).decode()
 
 
+def upload(storage: LocalSage, name: str) -> str:
+    """Put an image into the stream; its path."""
+    path = f"/api/v1/data/job/{name}"
+    storage.upload(path, time.time_ns(), filename=name)
+    return path
+
+
 def fill(storage: LocalSage, signing: LocalSage) -> None:
     """One image an outcome; the storage hands out signed addresses at another server."""
-    now = time.time_ns()
-
-    def add(name: str) -> str:
-        path = f"/api/v1/data/job/{name}"
-        storage.upload(path, now, filename=name)
-        return path
 
     def signed(name: str, data: bytes = b"", status: int = 200, host: str = "") -> None:
         signing.answer(f"/signed/{name}", data, status=status)
         target = f"{host or signing.url('')}/signed/{name}?authz={quote(SIGNATURE)}&X-Amz-Signature={quote(SIGNATURE)}"
-        storage.redirect(add(name), target)
+        storage.redirect(upload(storage, name), target)
 
-    storage.answer(add("plain.jpg"), jpeg("green"), login=True)
-    storage.answer(add("protected.jpg"), status=403)
+    storage.answer(upload(storage, "protected.jpg"), status=403)
     signed("signed.jpg", jpeg("blue"))
     signed("broken.jpg", b"<html>no picture</html>")
     signed("failing.jpg", status=500)
@@ -172,6 +172,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             "LOG_LEVEL": level,
         }
         with started_house(folder, **given) as house:
+            house.quiet(len(OUTCOMES) - 1)  # the store may be up later than the processor: these may come to wait
+            storage.answer(upload(storage, "plain.jpg"), jpeg("green"), login=True)
             house.quiet(len(OUTCOMES))
             visit(house)
             metrics = f"http://127.0.0.1:{house.environment['WEAVLOADER_METRICS_PORT']}/metrics"

@@ -217,6 +217,25 @@ def test_lines_that_wait_are_written_while_the_process_lives() -> None:
         assert events([process.stderr.readline().strip() for _ in range(2)]) == ["first", "second"]
 
 
+def test_a_line_tells_what_was_so_when_it_was_told_however_long_it_waits() -> None:
+    """Its time, and a field that changes afterwards."""
+    program = (
+        "import time\nlogs.configure(settings.Logging(), 'processor', linger=60)\nimages = ['4b3d']\n"
+        "log.info('first', images=images)\nlog.info('second')\nimages.clear()\ntime.sleep(0.5)\nlog.warning('third')"
+    )
+    first, second, third = run(program, "console")
+    assert "4b3d" in first
+    told = [datetime.fromisoformat(line.split()[0]) for line in (first, second, third)]
+    assert told[2] - told[1] >= timedelta(seconds=0.5) > told[1] - told[0]
+
+
+def test_a_line_that_cannot_be_made_takes_no_other_with_it() -> None:
+    """Also where a library's is given the wrong arguments."""
+    program = TOGETHER + "logging.getLogger('library').info('%d', 'none'); log.info('third')"
+    assert [line for line in run(program, "console") if "library" in line and "[PROCESSOR]" in line] == []
+    assert events([line for line in run(program, "console") if "[PROCESSOR]" in line]) == ["first", "second", "third"]
+
+
 def test_a_forked_child_does_not_write_its_parents_lines_again() -> None:
     program = TOGETHER + "child = os.fork(); log.info('third'); child and os.waitpid(child, 0)"
     assert sorted(events(run(program, "console"))) == ["first", "second", "third", "third"]

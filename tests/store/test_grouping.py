@@ -190,6 +190,7 @@ async def test_enough_do_not_wait_for_a_full_group_where_more_do_not_come_at_onc
         return [None] * len(items)
 
     groups: Groups[int] = Groups(send, str, size=5, linger=60, enough=2)
-    await asyncio.gather(*(groups.add(number) for number in range(7)))
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(groups.add(number) for number in range(7)))
     assert sizes == [5, 2]
     await groups.close(1)

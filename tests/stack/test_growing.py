@@ -15,7 +15,7 @@ from tests.fixtures.stack import HeldStack, stack_environment, until
 
 Looks = Callable[[Growing, Mapping[str, int], int], list[str]]
 
-BUSY, IDLE = "while True: pass", "import time; time.sleep(600)"
+BUSY, IDLE = "while True: pass", "import time; print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture
@@ -23,11 +23,15 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, int]]:
     """One that takes a core, or what it gets of it, and one that takes none."""
     monkeypatch.setattr(growing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(growing, "FULL", 0.001)
-    running = {name: subprocess.Popen([sys.executable, "-c", code]) for name, code in (("busy", BUSY), ("idle", IDLE))}
-    yield {name: process.pid for name, process in running.items()}
-    for process in running.values():
-        process.kill()
-        process.wait()
+    with (
+        subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE) as idle,
+        subprocess.Popen([sys.executable, "-c", BUSY]) as busy,
+    ):
+        assert idle.stdout is not None
+        idle.stdout.readline()  # its start takes of a core too
+        yield {"busy": busy.pid, "idle": idle.pid}
+        for process in (busy, idle):
+            process.kill()
 
 
 @pytest.fixture

@@ -306,23 +306,26 @@ def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: 
 def test_a_worker_shows_what_it_has_in_hand_and_which_part_it_counts_as_away(
     commands: Commands, queue: Queue, ledger: Ledger, valkey: Valkey
 ) -> None:
+    valkey.client.set("test:store", "held")
     worker(commands).says("worker ready")
-    queue(*images(2, "late"))
+    queue(*images(2))
 
     def gauge(name: str, **labels: str) -> float | None:
         families = folder.collect(folder.of_host(commands.folder / "data"))
         samples = [sample for family in families for sample in family.samples]
         return next((sample.value for sample in samples if sample.name == name and sample.labels == labels), None)
 
-    wait_until(lambda: gauge("weavloader_images_in_flight") == 2, 20)
+    wait_until(lambda: gauge("weavloader_images_in_flight") == 2)
     assert gauge("weavloader_circuit_processes", part="weaviate", state="closed") == 1
     valkey.client.set("test:store", "away")
-    wait_until(lambda: gauge("weavloader_circuit_processes", part="weaviate", state="open") == 1, 20)
-    assert gauge("weavloader_circuit_processes", part="weaviate", state="closed") == 0
+    wait_until(  # the one is written after the other
+        lambda: [gauge("weavloader_circuit_processes", part="weaviate", state=state) for state in ("open", "closed")]
+        == [1, 0]
+    )
     assert gauge("weavloader_circuit_processes", part="triton", state="open") == 0
     valkey.client.delete("test:store")
     settled(ledger)
-    assert gauge("weavloader_images_in_flight") == 0
+    wait_until(lambda: gauge("weavloader_images_in_flight") == 0)  # the ledger is told first
     assert gauge("weavloader_circuit_processes", part="weaviate", state="open") == 0
 
 

@@ -21,7 +21,7 @@ APP = "tests.job_system.light_app"
 
 def worker(commands: Commands, **extra: str) -> Process:
     words = ("-q", "worker", "--without-mingle", "--without-gossip", "--concurrency", "8")
-    return commands.celery(APP, *words, **{"WEAVLOADER_LEASE": "1", **extra})
+    return commands.celery(APP, *words, **{"WEAVLOADER_LEASE": "2", **extra})
 
 
 def queued(ledger: Ledger, app: Celery, *records: ImageRecord) -> list[ImageRecord]:
@@ -38,7 +38,7 @@ def settled(ledger: Ledger) -> bool:
 def killed(commands: Commands, valkey: Valkey, count: int, **extra: str) -> None:
     """A worker that died with so many images in hand."""
     process = worker(commands, **extra)
-    wait_until(lambda: valkey.client.hlen("test:fetched") == count, 20)
+    wait_until(lambda: valkey.client.hlen("test:fetched") == count, 60)
     process.process.kill()
     process.process.wait()
 
@@ -88,7 +88,7 @@ def test_poison_that_takes_its_worker_with_it_from_its_own_process_is_found_too(
             processes.append(worker(commands))
         return settled(ledger)
 
-    wait_until(over, 120)
+    wait_until(over, 240)
     assert ledger.letters.causes() == {"poison": 1}
     assert ledger.letters.get(guilty.id) is not None
     assert ledger.audit().landed == 3
@@ -118,7 +118,7 @@ def test_other_images_land_while_a_suspect_runs(
     second = worker(commands)
     second.says("a suspect runs alone")
     queued(ledger, app, *images(20))
-    wait_until(lambda: ledger.audit().landed == 20, 20)
+    wait_until(lambda: ledger.audit().landed == 20, 60)
     assert ledger.audit().leased == 1
 
 
@@ -139,11 +139,11 @@ def test_a_suspect_that_hangs_is_ended_and_counts_as_a_death(
     """Its own process does not answer any more, and would keep it for ever."""
     (record,) = queued(ledger, app, image("freeze"))
     process = worker(commands)
-    wait_until(lambda: valkey.client.hlen("test:fetched") == 1, 20)
+    wait_until(lambda: valkey.client.hlen("test:fetched") == 1, 60)
     process.process.kill()
     process.process.wait()
-    worker(commands, WEAVLOADER_JOB_TIMEOUT="1", WEAVLOADER_POISON_DEATHS="1").says("a worker died alone", seconds=40)
-    wait_until(lambda: settled(ledger), 20)
+    worker(commands, WEAVLOADER_JOB_TIMEOUT="1", WEAVLOADER_POISON_DEATHS="1").says("a worker died alone", seconds=90)
+    wait_until(lambda: settled(ledger), 60)
     letter = ledger.letters.get(record.id)
     assert letter is not None
     assert letter.cause == "poison"
@@ -152,7 +152,7 @@ def test_a_suspect_that_hangs_is_ended_and_counts_as_a_death(
 def test_attempts_at_suspects_are_counted(commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey) -> None:
     queued(ledger, app, image("kill"), image("late"))
     first = worker(commands)
-    first.process.wait(30)
+    first.process.wait(60)
     second = worker(commands)
     wait_until(lambda: settled(ledger), 60)
     assert second.stop() == 0
@@ -172,7 +172,7 @@ def landed_untold(commands: Commands, app: Celery, ledger: Ledger, valkey: Valke
     """An image that a worker landed, and died before it could tell; its source has it no more."""
     (record,) = queued(ledger, app, image("untold"))
     first = worker(commands)
-    wait_until(lambda: first.process.poll() is not None, 20)
+    wait_until(lambda: first.process.poll() is not None, 60)
     assert valkey.client.hget("test:landed", record.id)
     return record
 
@@ -206,7 +206,7 @@ def test_a_worker_that_stops_while_the_store_is_asked_hands_the_image_back(
     record = landed_untold(commands, app, ledger, valkey)
     valkey.client.set("test:store", "stuck")
     second = worker(commands)
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 2, 20)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 2, 60)
     second.stop()
     assert (ledger.audit().dead, ledger.audit().pending + ledger.audit().leased) == (0, 1)
     valkey.client.delete("test:store")

@@ -55,7 +55,7 @@ def test_what_kills_workers_or_models_is_poison_and_nothing_beside_it_dies(
             processes.append(worker(commands))
         return settled(ledger)
 
-    wait_until(over, 60)
+    wait_until(over, 120)
     letter = ledger.letters.get(guilty.id)
     assert letter is not None
     assert (letter.cause, letter.kind) == ("poison", "poison")

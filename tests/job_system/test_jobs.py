@@ -198,7 +198,7 @@ def test_a_killed_workers_jobs_go_on_elsewhere(
 ) -> None:
     first = worker(commands, "--concurrency", "4")
     queue(*images(3, "late"), image("die"))
-    assert first.process.wait(20) == 9
+    assert first.process.wait(60) == 9
     worker(commands, "--concurrency", "8")
     settled(ledger, 40)
     assert ledger.audit().landed == 4
@@ -270,7 +270,7 @@ def test_a_worker_that_cannot_go_on_says_so_with_its_exit_code(commands: Command
     """Whoever started it (supervisor, a container) must not take it for one that was told to stop."""
     broken = "from job_system.consumer import Consumer; Consumer.start = lambda self: 1 / 0"
     process = commands.start(sys.executable, "-c", f"{broken}; from job_system import roles; roles.run_cleaner()")
-    assert process.process.wait(30) == 1, process.output()
+    assert process.process.wait(60) == 1, process.output()
 
 
 def test_tasks_are_counted_by_outcome(commands: Commands, queue: Queue, ledger: Ledger) -> None:

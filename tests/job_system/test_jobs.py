@@ -315,13 +315,13 @@ def test_a_worker_shows_what_it_has_in_hand_and_which_part_it_counts_as_away(
         samples = [sample for family in families for sample in family.samples]
         return next((sample.value for sample in samples if sample.name == name and sample.labels == labels), None)
 
+    def circuit() -> list[float | None]:
+        return [gauge("weavloader_circuit_processes", part="weaviate", state=state) for state in ("open", "closed")]
+
     wait_until(lambda: gauge("weavloader_images_in_flight") == 2)
     assert gauge("weavloader_circuit_processes", part="weaviate", state="closed") == 1
     valkey.client.set("test:store", "away")
-    wait_until(  # the one is written after the other
-        lambda: [gauge("weavloader_circuit_processes", part="weaviate", state=state) for state in ("open", "closed")]
-        == [1, 0]
-    )
+    wait_until(lambda: circuit() == [1, 0])  # the one is written after the other
     assert gauge("weavloader_circuit_processes", part="triton", state="open") == 0
     valkey.client.delete("test:store")
     settled(ledger)

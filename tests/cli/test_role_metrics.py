@@ -72,7 +72,7 @@ pulse.EVERY_SECONDS, pulse.SLACK_SECONDS = every, overdue - 5.0  # five are in t
 told, errors = pulse.beat, sys.__stderr__
 def beat(*silent):
     told(*silent)
-    print("a sign", file=errors, flush=True)
+    print("the loop beats", file=errors, flush=True)
 pulse.beat = beat
 sys.argv = ["main.py", sys.argv[1]]
 import main
@@ -99,7 +99,7 @@ def test_health_is_that_of_the_worker_s_own_loop(commands: Commands, every: str,
 
     def signs_on() -> bool:
         assert late() == 0
-        return process.output().count("a sign") > 20  # the first one is overdue by then
+        return process.output().count("the loop beats") > 20  # the first one is overdue by then
 
     if every == "60":
         eventually(lambda: late() > 0.5, 10)

@@ -70,7 +70,7 @@ def test_no_image_dies_of_models_that_are_slow_for_all(
     valkey.client.set("test:models", "slow")
     (record,) = queued(ledger, app, image("stick"))
     worker(commands)
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 6, 40)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 6, 60)
     standing = ledger.standing(record.id)
     assert standing is not None
     assert (standing.attempts, standing.deaths) == (0, 0)
@@ -104,7 +104,7 @@ def test_the_images_of_a_killed_worker_go_on_one_at_a_time_in_one_process(
     second.says("a suspect runs alone")
     wait_until(lambda: ledger.audit().leased == 1)
     assert len(children_of(second.pid)) == 1
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert ledger.audit().landed == 4
     assert second.output().count("a suspect runs alone") == 4
     assert second.stop() == 0
@@ -126,7 +126,7 @@ def test_a_stop_hands_a_running_suspect_back(commands: Commands, app: Celery, le
     (record,) = queued(ledger, app, image("slow"))
     killed(commands, valkey, 1, WEAVLOADER_STOP_SECONDS="1")
     second = worker(commands, WEAVLOADER_STOP_SECONDS="1")
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) == 2, 30)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) == 2, 60)
     assert second.stop(signal.SIGTERM, seconds=8) == 0
     standing = ledger.standing(record.id)
     assert standing is not None
@@ -183,7 +183,7 @@ def test_what_a_worker_landed_before_it_died_has_landed_although_its_source_has_
     """The store answered, and the ledger was not told: a dead letter of an image that anybody finds would be wrong."""
     record = landed_untold(commands, app, ledger, valkey)
     second = worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)
     assert int(valkey.client.hget("test:landed", record.id) or 0) == 1, "no second object was made of it"
     second.says("image is in the store since an earlier attempt")
@@ -195,7 +195,7 @@ def test_a_store_that_cannot_say_whether_it_has_an_image_keeps_none_from_its_end
     record = landed_untold(commands, app, ledger, valkey)
     valkey.client.set("test:store", "odd")
     second = worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert [letter.task_id for letter in ledger.letters.list()] == [record.id]
     second.says("not known whether the store has the image")
 
@@ -211,5 +211,5 @@ def test_a_worker_that_stops_while_the_store_is_asked_hands_the_image_back(
     assert (ledger.audit().dead, ledger.audit().pending + ledger.audit().leased) == (0, 1)
     valkey.client.delete("test:store")
     worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)

@@ -78,7 +78,7 @@ def test_a_running_stack_starts_another_one_and_says_so(tmp_path: Path, tiny_rep
     stack = HeldStack(environment, ("--full", "-1", "processor"))
     try:
         stack.start()
-        until(lambda: "processor2" in stack.text(), 30, "another one")
+        until(lambda: "processor2" in stack.text(), 90, "another one")
         until(lambda: running_states(stack.data)["processor2"].pid, 60, "it runs")
         assert "the core of every processor is full: starting processor2" in stack.text()
         assert "processor3" not in running_states(stack.data)

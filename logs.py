@@ -121,7 +121,7 @@ def scrubbed(text: str) -> str:
 
 
 def _is_suspect(text: str) -> bool:
-    folded = text.casefold()
+    folded = text.lower() if text.isascii() else text.casefold().replace("ı", "i").replace("i\u0307", "i")
     return any(part in folded for part in _SUSPECT)
 
 
@@ -160,7 +160,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See ``handle``."""
         at_once = self._closed or not self._linger or record.levelno >= logging.WARNING
-        self._kept.append(record if at_once or _stays(record) else self._line(record))
+        self._kept.append(record if not at_once and _stays(record) else self._line(record))
         if at_once:
             self.flush()
         elif not self._told.is_set():
@@ -179,14 +179,16 @@ class _Handler(logging.Handler):
         """Write what is kept, in the order in which it came."""
         with self.lock or nullcontext():
             lines: list[str] = []
-            with suppress(IndexError):  # a signal's handler may log, and write, in the middle of this
-                while self._kept:
-                    kept = self._kept.popleft()
-                    lines.append(kept if isinstance(kept, str) else self._line(kept))
-            if lines and not self._stream.closed:
-                with suppress(OSError, RuntimeError):  # there is nowhere to tell that nobody takes the lines
-                    self._stream.write("".join(lines))
-                    self._stream.flush()
+            try:
+                with suppress(IndexError):  # a signal's handler may log, and write, in the middle of this
+                    while self._kept:
+                        kept = self._kept.popleft()
+                        lines.append(kept if isinstance(kept, str) else self._line(kept))
+            finally:  # whatever a signal's handler raises
+                if lines and not self._stream.closed:
+                    with suppress(OSError, RuntimeError):  # there is nowhere to tell that nobody takes the lines
+                        self._stream.write("".join(lines))
+                        self._stream.flush()
 
     def close(self) -> None:
         """Write what is kept."""
@@ -211,14 +213,20 @@ class _Handler(logging.Handler):
     def _in_child(self) -> None:
         """A forked child leaves what was kept to its parent, and has no thread yet."""
         self._kept.clear()
-        self._told.clear()
+        self._told = threading.Event()  # the other's lock may have been held
         self._writer = None
 
 
 def _stays(record: logging.LogRecord) -> bool:
-    """Whether what the record tells cannot change before its line is made: an event with plain fields."""
+    """Whether what the record tells is the same whenever and wherever its line is made: an event with plain fields,
+    without a traceback, which is this thread's.
+    """
     fields = record.msg
-    return isinstance(fields, dict) and all(type(value) in _PLAIN for value in fields.values())
+    return (
+        isinstance(fields, dict)
+        and not fields.get("exc_info")
+        and all(type(value) in _PLAIN for value in fields.values())
+    )
 
 
 def _time_of_record(_logger: Any, _method: str, event: Any) -> Any:

@@ -78,7 +78,9 @@ def end(ledger: Ledger, pages: Pages, wanted: Callable[[UnfinishedImage], bool],
                 ended = idle if done.dry else ledger.unfinished.cancel(idle, done.late)
                 done.states.update(chosen[image] for image in ended)
                 if not done.dry:
-                    for _image in ended:
+                    # what had landed and was to be made or to land again has landed, as before
+                    skipped = [one for one in ledger.standings(ended).values() if one.state == "skipped"]
+                    for _ in skipped:
                         recorder.image_skipped(None, "cancelled")
                 steps("images looked at", seen, None)
             if done.states.total() - done.states["leased"] == before:

@@ -268,12 +268,15 @@ class DeepAudit:
         if found.forgotten:
             self._ledger.forgetting.begin(found.forgotten, COMMAND, 0)
             await finish(self._ledger.forgetting, self._store)
-        lost = list(dict.fromkeys((*found.missing, *found.not_searchable)))
+        there = dict.fromkeys(found.not_searchable)
+        missing = [image for image in dict.fromkeys(found.missing) if image not in there]
+        lost = [*missing, *there]
         # A replay's pictures are where it is served now, if it is: what an object says of it is of no use.
         clouds = {source.name for source in self._sources if not source.local}
         stored = await self._store.records([image for image in found.not_searchable if image not in found.records])
         records = {image: record for image, record in stored.items() if record.source in clouds} | found.records
-        opened = self._ledger.reopen([records[image] for image in lost if image in records])
+        opened = self._ledger.reopen([records[image] for image in missing if image in records])
+        opened += self._ledger.reopen([records[image] for image in there if image in records], stored=True)
         new = self._ledger.record([records[image] for image in found.never_seen])
         publish([*opened, *new])
         why = "no source that is there now lists it in this range"

@@ -69,8 +69,8 @@ class Rebuilt:
 class Rebuild:
     """One rebuilding. To be done while all stands still (``stilled``); a second one finds nothing to do.
 
-    Both methods raise ``PartUnavailable`` when ledger or store are away: what was done by then stays so, and the same
-    again goes on.
+    Both methods raise ``PartUnavailable`` when ledger or store are away, and ``TransientError`` when the store deletes
+    not all that is to be deleted: what was done by then stays so, and the same again goes on.
     """
 
     def __init__(

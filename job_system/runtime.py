@@ -185,11 +185,11 @@ class Runtime:
         log.info("image landed", **job.told)
         return "landed"
 
-    def _stopped(self, job: Job) -> str:
+    def _stopped(self, job: Job, error: Exception | None = None) -> str:
         """What becomes of an image whose work was stopped from outside."""
         if job.ended == "lost":
             return self._lost(job)
-        self._keep(job)
+        self._keep(job, error)
         self._settle(lambda: self.ledger.release(job.lease))
         log.info("image handed back", **job.told)
         raise Reject("this worker stops", requeue=True) from None
@@ -221,7 +221,7 @@ class Runtime:
         if not isinstance(verdict, Wait) and lease.again and not lease.redo:
             stored = self._is_stored(job)
             if job.ended:
-                return self._stopped(job)
+                return self._stopped(job, error)
             if stored:
                 log.warning("image is in the store since an earlier attempt", error=str(error), **job.told)
                 return self._landed(job)

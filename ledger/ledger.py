@@ -232,12 +232,14 @@ class Ledger:
         )
         return unpairs(flat)
 
-    def reopen(self, records: Sequence[ImageRecord]) -> list[ImageRecord]:
-        """Queue images that had landed but are missing in the store; those, in order, to be published by the caller."""
+    def reopen(self, records: Sequence[ImageRecord], *, stored: bool = False) -> list[ImageRecord]:
+        """Queue images that had landed but are missing in the store, or are there and found by no search (``stored``):
+        those, in order, to be published by the caller.
+        """
         opened: list[ImageRecord] = []
         for start in range(0, len(records), _BATCH):
             batch = records[start : start + _BATCH]
-            opened += [batch[at] for at in self._connection.run("reopen", *pairs(batch))]
+            opened += [batch[at] for at in self._connection.run("reopen", int(stored), *pairs(batch))]
         return opened
 
     def redo(self, order: Redo, records: Sequence[ImageRecord]) -> list[ImageRecord]:

@@ -52,13 +52,17 @@ class Growing:
             for name, (pid, spent) in self._spent.items()
             if name in before and before[name][0] == pid
         ]
+        self._count = max(self._count, len(pids))  # supervisord may have started one without an answer in time
         # one that was started since, for the first time or again, has not shown yet what it takes off the others
         self._full = self._full + 1 if len(shares) == self._count and min(shares) >= FULL else 0
-        if self._full < LOOKS:
+        if self._full < LOOKS or self._count >= self._most:
             return ""
         self._full = 0
+        return f"processor{self._count + 1}"
+
+    def started(self) -> None:
+        """The one that the last look named has been started."""
         self._count += 1
-        return f"processor{self._count}"
 
 
 def cpu_seconds(pid: int) -> float:

@@ -159,8 +159,12 @@ class Stack:
         }
         if name := growing.look(running):
             self._say(f"the core of every processor is full: starting {name} (log: {self._log(name)})")
-            with suppress(PartUnavailable):  # supervisord ends: the next turn says so
+            try:
                 self._supervisor.start_role(name)
+            except PartUnavailable as error:  # it is looked at again; where supervisord has ended, the next turn says so
+                self._say(f"{name} was not started: {error}")
+            else:
+                growing.started()
 
     def alive(self) -> bool:
         """Whether supervisord, which keeps everything else running, runs."""

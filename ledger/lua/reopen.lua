@@ -1,16 +1,18 @@
--- ARGV: id, record, id, record, …   Returns the positions (from 0) of the images that had landed; they are queued
--- now, and have landed as before where they are cancelled.
+-- ARGV: '1' where the store has an object of each, id, record, id, record, …   Returns the positions (from 0) of the images
+-- that had landed; they are queued now. Where they are cancelled, those with an object have landed, as before.
 local at = clock()
-local queued = {}
-for i = 1, #ARGV, 2 do
+local stored, queued = ARGV[1] == '1', {}
+for i = 2, #ARGV, 2 do
   local id = ARGV[i]
   local mark = trace(id)
   if mark and STATES[mark:sub(1, 1)] == 'landed' then
     remove_trace(id)
     call('HINCRBY', COUNTS, 'landed', -1)
     enqueue_again(id, ARGV[i + 1], at)
-    call('HSET', image(id), 'landed', 1)
-    queued[#queued + 1] = (i - 1) / 2
+    if stored then
+      call('HSET', image(id), 'landed', 1)
+    end
+    queued[#queued + 1] = i / 2 - 1
   end
 end
 return queued

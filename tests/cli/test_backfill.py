@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
+from metrics import folder
 from records import PastRange
 from tests.fixtures.redis import Valkey
 from tests.fixtures.sage import LocalSage
@@ -20,6 +21,7 @@ from tests.inference.pictures import encoded, noise
 from tests.ledger.samples import make_records, state, take
 
 SECOND = 10**9
+SKIPPED = "weavloader_images_skipped_total"
 
 
 @pytest.fixture
@@ -139,6 +141,19 @@ def test_cancel_ends_what_is_named_and_leaves_what_is_in_work(commands: Commands
     assert [state(ledger, record) for record in (first, second, leased)] == ["skipped", "skipped", "leased"]
     assert ledger.land(lease)
     assert ledger.audit().difference == 0
+
+
+def test_only_what_cancel_skips_is_counted_as_skipped(commands: Commands, ledger: Ledger) -> None:
+    """What had landed and was to land again has landed, as before."""
+    new, again = records = make_records(2)
+    ledger.record(records)
+    ledger.land(take(ledger, again))
+    ledger.reopen([again], stored=True)
+    assert told(commands, "cancel", "--all")["images"] == 2
+    assert [state(ledger, record) for record in (new, again)] == ["skipped", "landed"]
+    samples = [sample for family in folder.collect(folder.of_host(commands.folder / "data")) for sample in family.samples]
+    counted = {sample.labels["reason"]: sample.value for sample in samples if sample.name == SKIPPED}
+    assert counted == {"cancelled": 1}
 
 
 def test_cancel_all_ends_backfills_too(commands: Commands, ledger: Ledger) -> None:

@@ -6,17 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Importing the store's SDK is made to take as long as on a machine with much to do.
+# Importing the store's SDK is made to take until another part has answered.
 SLOW_IMPORT = """
-import sys, threading, time
+import sys, threading
 
-imports = threading.Event()
+imports, answered, over = threading.Event(), threading.Event(), threading.Event()
 
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "client":
             imports.set()
-            time.sleep(3)
+            answered.wait(30)
+            over.set()
 
 sys.meta_path.insert(0, Slow())
 
@@ -31,18 +32,16 @@ with Probes(Settings(weaviate=Weaviate(host="127.0.0.1", port=1, grpc_port=1))) 
     asking = threading.Thread(target=probes.weaviate)
     asking.start()
     imports.wait()
-    began = time.monotonic()
     assert probes._ask(quick).ok
-    took = time.monotonic() - began
+    assert not over.is_set(), "it was waited for the import"
+    answered.set()
     asking.join()
-print(took)
 """
 
 
 def test_what_a_part_takes_to_import_does_not_count_against_the_others() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", SLOW_IMPORT], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SLOW_IMPORT], cwd=root, capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2

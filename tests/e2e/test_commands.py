@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.house import ROOT, House, clean_environment
+from tests.fixtures.house import ROOT, House, clean_environment, eventually
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg", "china.jpg", "flower.jpg", "astronaut.png")
 
@@ -37,6 +37,7 @@ def landed(house: House, folder: Path) -> House:
     """A house into which the person's pictures were replayed."""
     done = house.run("replay", str(folder), "--interval", "0", "--until-landed", "--vsn", "R007", timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+    eventually(lambda: house.run("status").returncode == 0, 90, every=1)  # some roles come up behind the stack
     return house
 
 

@@ -92,7 +92,7 @@ def test_a_rule_that_fires_goes_out_as_a_signed_webhook(
     secret = added(commands, receiver)
     address = watcher.prometheus.address
     commands.role("run_cleaner", WEAVLOADER_PROMETHEUS_URL=address, WEAVLOADER_WEBHOOK_HOSTS=receiver.host)
-    (posted,) = eventually(lambda: list(receiver.seen), 30)
+    (posted,) = eventually(lambda: list(receiver.seen), 90)
     assert posted.is_signed_with(secret)
     told = posted.told
     assert (told["type"], told["watch"], told["alert"], told["severity"]) == (

@@ -22,6 +22,7 @@ from settings import PROJECT_ROOT, Triton
 from stack.triton import TritonInstallation
 from tests.fixtures.triton import repository_models, triton_on_free_ports
 from tests.inference.conftest import coloured
+from tests.triton.asking import executions
 
 SLEEPERS = PROJECT_ROOT / "benchmarks" / "triton_models"
 PICTURES = [coloured((10, 200, 30)), coloured((200, 10, 30))]
@@ -31,17 +32,24 @@ PICTURE_SECONDS, TEXT_SECONDS = 0.025, 0.021
 
 @dataclass
 class Watched:
-    """Both adapters, and what they were asked."""
+    """Both adapters, what they were asked, and for how many captions at a time at most."""
 
     captioner: Captions
     embedder: Embeds
     captioned: list[Picture] = field(default_factory=list)
     embedded: list[Picture] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    asked: int = 0
+    most: int = 0
 
     async def caption(self, picture: Picture) -> Caption:
         self.captioned.append(picture)
-        return await self.captioner.caption(picture)
+        self.asked += 1
+        self.most = max(self.most, self.asked)
+        try:
+            return await self.captioner.caption(picture)
+        finally:
+            self.asked -= 1
 
     async def embed_image(self, picture: Picture) -> Vector:
         self.embedded.append(picture)
@@ -85,12 +93,16 @@ async def test_the_text_can_be_left_out(sleepers: Watched) -> None:
     assert found.images_per_second <= 1 / PICTURE_SECONDS
 
 
-async def test_images_in_flight_are_asked_for_at_a_time(sleepers: Watched) -> None:
-    """One after another they would take what both models sleep; the models sleep once for many."""
+async def test_images_in_flight_are_asked_for_at_a_time(sleeping_triton: Triton, sleepers: Watched) -> None:
+    """One after another they take what both models sleep; the models sleep once for many, as the server counts."""
     one = await ceiling(sleepers, sleepers, PICTURES, 1, 0.5)
-    many = await ceiling(sleepers, sleepers, PICTURES, 16, 0.5)
     assert one.images_per_second <= 1 / (PICTURE_SECONDS + TEXT_SECONDS)
-    assert many.images_per_second > 1 / (PICTURE_SECONDS + TEXT_SECONDS)
+    assert sleepers.most == 1
+    before, (_, slept) = len(sleepers.captioned), executions(sleeping_triton, "sleeper_captioner")
+    await ceiling(sleepers, sleepers, PICTURES, 16, 0.5)
+    assert sleepers.most == 16
+    _, sleeps = executions(sleeping_triton, "sleeper_captioner")
+    assert sleeps - slept < len(sleepers.captioned) - before
 
 
 async def test_the_warm_up_does_not_count(sleepers: Watched) -> None:

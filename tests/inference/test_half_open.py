@@ -16,7 +16,7 @@ from tests.fixtures.house import eventually
 from tests.inference.conftest import coloured
 
 TEAL = (20, 150, 160)
-SECONDS = 0.5
+SECONDS = 1.0
 
 
 @pytest.fixture

@@ -48,9 +48,10 @@ class LightPorts:
     freeze (the process), stick (no model answers in time), untold
     (dies once it has landed, and is gone from its source after that).
 
-    The keys ``test:store`` (away, stuck, deadly, odd) and ``test:models`` (away, slow) say how these parts are, and
-    ``test:store_failures`` how often an image's landing fails. ``test:captioned``, ``test:embedded`` and
-    ``test:texts`` count the models' work. They lie on the broker, or on the server that TEST_LOG names.
+    The keys ``test:store`` (away, stuck, deadly, odd, or held: what is to land waits until it is not) and
+    ``test:models`` (away, slow) say how these parts are, and ``test:store_failures`` how often an image's landing
+    fails. ``test:captioned``, ``test:embedded`` and ``test:texts`` count the models' work. They lie on the broker, or
+    on the server that TEST_LOG names.
     """
 
     identity = ModelIdentity("light", "1", os.environ.get("TEST_PROMPT", ""))
@@ -122,7 +123,8 @@ class LightPorts:
         return image
 
     async def land(self, image: IndexedImage) -> None:
-        store = self._log.get("test:store")
+        while (store := self._log.get("test:store")) == b"held":  # noqa: ASYNC110 - it is another process that ends it
+            await asyncio.sleep(0.05)
         if store == b"away":
             raise PartUnavailable("weaviate", "the store is away")
         if store == b"deadly":

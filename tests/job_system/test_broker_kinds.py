@@ -148,6 +148,6 @@ def test_a_worker_works_over_tls(
 
 def test_a_worker_refuses_a_certificate_that_nobody_signed(commands: Commands, tls_port: int, valkey: Valkey) -> None:
     process = worker(commands, f"rediss://127.0.0.1:{tls_port}/0", valkey)
-    assert process.process.wait(30) == 3
+    assert process.process.wait(60) == 3
     assert "certificate verify failed" in process.output()
     assert "Traceback" not in process.output()

@@ -213,6 +213,6 @@ def test_tls_checks_certificates_unless_the_url_says_otherwise() -> None:
 
 def test_a_worker_says_that_it_lives_and_that_it_ended(commands: Commands, ledger: Ledger) -> None:
     worker = commands.role("run_cleaner")
-    wait_until(lambda: any(name.startswith("cleaner@") for name in ledger.roles()), 20)
+    wait_until(lambda: any(name.startswith("cleaner@") for name in ledger.roles()), 60)
     assert worker.stop() == 0
     assert ledger.roles() == []

@@ -14,6 +14,7 @@ import urllib.request
 from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -40,6 +41,12 @@ def get(port: int, path: str, login: str | None = None) -> tuple[int, str]:
             return refused.code, refused.read().decode()
     except OSError as error:
         return 0, str(error)
+
+
+def told(port: int, path: str, login: str) -> dict[str, Any]:
+    """The object that it answers; an empty one where it does not answer in time."""
+    status, text = get(port, path, login)
+    return dict(json.loads(text)) if status == 200 else {}
 
 
 def start(commands: Commands, how: str, port: int, **extra: str) -> Process:
@@ -132,15 +139,11 @@ def test_flower_shows_workers_and_tasks_without_arguments(commands: Commands, le
     wait_until(lambda: get(port, "/")[0] == 401, 30)
     worker = commands.celery("tests.job_system.light_app", "worker", "-n", "processor@%h")
     worker.says("worker ready")
-
-    def workers() -> object:
-        return json.loads(get(port, "/api/workers?refresh=1", login)[1] or "{}")
-
-    wait_until(lambda: any(name.startswith("processor@") for name in workers()), 30)
+    wait_until(lambda: any(name.startswith("processor@") for name in told(port, "/api/workers?refresh=1", login)), 60)
     record = image()
     publish_records(app, ledger.record([record]))
-    wait_until(lambda: record.id in json.loads(get(port, "/api/tasks", login)[1] or "{}"), 20)
-    wait_until(lambda: json.loads(get(port, "/api/tasks", login)[1])[record.id]["state"] == "SUCCESS", 20)
+    wait_until(lambda: record.id in told(port, "/api/tasks", login), 60)
+    wait_until(lambda: told(port, "/api/tasks", login).get(record.id, {}).get("state") == "SUCCESS", 60)
     assert record.url not in get(port, "/api/tasks", login)[1]
 
 
@@ -195,7 +198,7 @@ def test_what_flower_knows_outlives_it_where_that_is_set(commands: Commands, led
     commands.celery("tests.job_system.light_app", "worker", "-n", "processor@%h").says("worker ready")
     wait_until(lambda: "processor@" in get(port, "/api/workers?refresh=1", login)[1], 30)
     publish_records(app, ledger.record([record]))
-    wait_until(knows, 20)
+    wait_until(knows, 60)
     assert flower.stop() == 0
     assert stat.S_IMODE((commands.folder / "data" / "flower").stat().st_mode) == 0o700
     start(commands, "job_system", port, **extra)

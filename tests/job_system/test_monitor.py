@@ -163,23 +163,24 @@ def test_a_stream_that_is_behind_is_polled_without_a_pause(ledger: Ledger, app: 
 def test_a_round_that_died_with_its_moderator_is_followed_by_another(
     sage: LocalSage, ledger: Ledger, commands: Commands, valkey: Valkey
 ) -> None:
-    ledger.sources.register(sage.local, 60)
+    ledger.sources.register(sage.local, 600)
     sage.answer("/api/v1/query", delay=60)
     commands.role("run_stream")
     dying = commands.role("run_moderator")
-    wait_until(lambda: sage.count("/api/v1/query") == 1, 20)
+    wait_until(lambda: sage.count("/api/v1/query") == 1, 60)
     dying.stop(signal.SIGKILL)
     sage.answer("/api/v1/query", b"")
     commands.role("run_moderator")
-    wait_until(lambda: ledger.polls(), 45)
+    wait_until(lambda: ledger.polls(), 90)
 
 
 def test_a_round_that_takes_long_is_waited_for(sage: LocalSage, ledger: Ledger, commands: Commands) -> None:
-    ledger.sources.register(sage.local, 60)
+    ledger.sources.register(sage.local, 600)
     sage.answer("/api/v1/query", b"", delay=12)
-    stream = commands.role("run_stream")
+    # the next round comes no sooner than it is looked how many there were
+    stream = commands.role("run_stream", WEAVLOADER_POLL_BUSY="600", WEAVLOADER_POLL_IDLE="600")
     commands.role("run_moderator")
-    wait_until(lambda: ledger.polls(), 30)
+    wait_until(lambda: ledger.polls(), 60)
     assert sage.count("/api/v1/query") == 1
     assert "a round was lost" not in stream.output()
 
@@ -298,7 +299,7 @@ def test_one_round_runs_at_a_time_whoever_starts_it(sage: LocalSage, ledger: Led
 def test_the_stream_keeps_the_moderator_polling_registered_sources(
     sage: LocalSage, ledger: Ledger, commands: Commands, valkey: Valkey
 ) -> None:
-    ledger.sources.register(sage.local, 60)
+    ledger.sources.register(sage.local, 600)
     moderator, stream = commands.role("run_moderator"), commands.role("run_stream")
     sage.upload("/1.jpg", time.time_ns())
     wait_until(lambda: valkey.client.llen("image_processing") == 1, 30)
@@ -315,7 +316,7 @@ def test_the_stream_keeps_the_moderator_polling_registered_sources(
 def test_a_moderator_that_is_polling_a_silent_source_stops_in_time(
     sage: LocalSage, ledger: Ledger, commands: Commands, app: Celery
 ) -> None:
-    ledger.sources.register(sage.local, 60)
+    ledger.sources.register(sage.local, 600)
     sage.answer("/api/v1/query", delay=60)
     moderator = commands.role("run_moderator")
     app.send_task("job_system.tasks.monitor_data_stream")

@@ -201,7 +201,7 @@ def test_a_pools_child_that_ends_is_not_its_workers_end(commands: Commands, valk
     worker = started(commands, "--pool=prefork", "--concurrency=2", "--max-tasks-per-child=1")
     for _ in range(2):
         commands.run(CELERY, "-A", "job_system", "call", "job_system.tasks.sweep_ledger")
-    wait_until(lambda: worker.output().count("succeeded") >= 2, 20)
+    wait_until(lambda: worker.output().count("succeeded") >= 2, 60)
     assert valkey.client.zcard("weavloader:nodes") == 1
     assert worker.stop() == 0
     assert valkey.client.zcard("weavloader:nodes") == 0

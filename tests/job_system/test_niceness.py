@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from tests.fixtures.workers import Commands
 
 def niceness(pid: int) -> set[int]:
     """That of all threads of a process."""
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    stats = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # it ended meanwhile
+            stats.append((task / "stat").read_text())
     return {int(stat.rpartition(")")[2].split()[16]) for stat in stats}
 
 

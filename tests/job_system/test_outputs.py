@@ -43,7 +43,7 @@ def kept(valkey: Valkey) -> int:
 
 
 def landed(ledger: Ledger, count: int) -> None:
-    wait_until(lambda: ledger.audit().landed == count, 30)
+    wait_until(lambda: ledger.audit().landed == count, 60)
 
 
 def test_an_image_that_lands_at_once_keeps_nothing(
@@ -84,7 +84,7 @@ def test_a_store_that_is_away_for_a_while_costs_no_second_model_call(
     valkey.client.set("test:store", "away")
     queue(*images(4))
     worker(commands)
-    wait_until(lambda: kept(valkey) == 4, 30)
+    wait_until(lambda: kept(valkey) == 4, 60)
     key = valkey.client.keys("weavloader:outputs:*")[0]
     assert 0 < valkey.client.ttl(key) <= 2 * 86_400
     valkey.client.delete("test:store")
@@ -97,7 +97,7 @@ def test_a_changed_prompt_asks_again(commands: Commands, queue: Queue, ledger: L
     valkey.client.set("test:store", "away")
     queue(image())
     first = worker(commands)
-    wait_until(lambda: kept(valkey) == 1, 30)
+    wait_until(lambda: kept(valkey) == 1, 60)
     assert first.stop() == 0
     valkey.client.delete("test:store")
     worker(commands, TEST_PROMPT="another")
@@ -111,7 +111,7 @@ def test_a_stopped_workers_outputs_land_elsewhere_without_a_model(
     valkey.client.set("test:store", "stuck")
     records = queue(*images(4))
     first = worker(commands, WEAVLOADER_STOP_SECONDS="0")
-    wait_until(lambda: valkey.client.hlen("test:texts") == 4, 30)
+    wait_until(lambda: valkey.client.hlen("test:texts") == 4, 60)
     assert first.stop() == 0
     assert kept(valkey) == 4
     standings = ledger.standings([record.id for record in records]).values()
@@ -128,9 +128,9 @@ def test_a_worker_that_dies_at_the_landing_takes_no_kept_outputs_with_it(
     valkey.client.set("test:store", "away")
     queue(image())
     first = worker(commands)
-    wait_until(lambda: kept(valkey) == 1, 30)
+    wait_until(lambda: kept(valkey) == 1, 60)
     valkey.client.set("test:store", "deadly")
-    assert first.process.wait(20) == 9
+    assert first.process.wait(60) == 9
     assert kept(valkey) == 1
     valkey.client.delete("test:store")
     worker(commands)
@@ -144,7 +144,7 @@ def test_a_worker_killed_before_anything_failed_costs_its_images_once_more(
     """The one exception: what is in memory goes with the process."""
     valkey.client.set("test:store", "deadly")
     queue(image())
-    assert worker(commands).process.wait(20) == 9
+    assert worker(commands).process.wait(60) == 9
     valkey.client.delete("test:store")
     worker(commands)
     landed(ledger, 1)
@@ -157,7 +157,7 @@ def test_an_image_whose_outputs_are_kept_lands_while_the_models_are_away(
     valkey.client.set("test:store", "away")
     queue(image("landed", 1))
     worker(commands)
-    wait_until(lambda: kept(valkey) == 1, 30)
+    wait_until(lambda: kept(valkey) == 1, 60)
     valkey.client.set("test:models", "away")
     valkey.client.delete("test:store")
     queue(image("landed", 2))
@@ -175,7 +175,7 @@ def test_one_stage_that_failed_does_not_repeat_the_other(
     valkey.client.set("test:store", "away")
     (record,) = queue(image())
     first = worker(commands)
-    wait_until(lambda: kept(valkey) == 1, 30)
+    wait_until(lambda: kept(valkey) == 1, 60)
     assert first.stop() == 0
     valkey.client.hset(f"weavloader:outputs:{record.id}", mapping={"image_vector": "", "text_vector": ""})
     valkey.client.delete("test:store")
@@ -190,7 +190,7 @@ def test_a_replayed_letter_lands_without_a_model(
     valkey.client.hset("test:store_failures", image().id, 3)
     queue(image())
     worker(commands)
-    wait_until(lambda: ledger.audit().dead == 1, 30)
+    wait_until(lambda: ledger.audit().dead == 1, 60)
     publish_records(app, ledger.letters.replay([image().id]))
     landed(ledger, 1)
     assert calls(valkey) == [{1}] * 4

@@ -76,6 +76,12 @@ class Bench:
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
+    def patient(self, seconds: float, *others: str) -> None:
+        """A receiver has so many seconds to answer; these may be posted to as well."""
+        webhooks = Webhooks(hosts=(self.receiver.host, *others), timeout=seconds)
+        self.settings = self.settings.model_copy(update={"webhooks": webhooks})
+        self.poster = WebhookPoster(webhooks)
+
     async def ask(self) -> list[FiringAlert]:
         return self.firing
 
@@ -132,7 +138,7 @@ def bench(valkey: Valkey, receiver: Receiver, tmp_path: Path) -> Iterator[Bench]
         sage=Sage(unallowed_nodes=("W0BAD",)),
         triton=Triton(embedder="light"),
         web=Web(url="https://pictures.example/p/"),
-        webhooks=Webhooks(hosts=(receiver.host,), timeout=0.5),
+        webhooks=Webhooks(hosts=(receiver.host,), timeout=30),
     )
     with Ledger(settings.jobs) as ledger:
         made = Bench(settings, ledger, receiver, tmp_path)
@@ -323,6 +329,8 @@ def test_a_failed_post_is_tried_again_with_the_same_id_and_body(bench: Bench) ->
 )
 def test_what_no_receiver_takes_is_a_dead_letter(bench: Bench, answer: int | str, cause: str, attempts: int) -> None:
     bench.watch()
+    if answer == HANG:
+        bench.patient(0.5)
     bench.receiver.always = answer
     image = bench.land()
     until_settled(bench)
@@ -344,10 +352,9 @@ def test_a_replayed_dead_letter_is_posted_under_the_id_that_it_had(bench: Bench)
 
 
 def test_a_receiver_that_hangs_holds_nobody_else_up(bench: Bench) -> None:
+    """Its first post alone is waited for."""
     with Receiver() as other:
-        hosts = (bench.receiver.host, other.host)
-        bench.settings = bench.settings.model_copy(update={"webhooks": Webhooks(hosts=hosts, timeout=0.5)})
-        bench.poster = WebhookPoster(bench.settings.webhooks)
+        bench.patient(2.0, other.host)
         bench.receiver.always = HANG
         bench.watch("hangs")
         bench.watch("takes", url=other.url)
@@ -355,7 +362,7 @@ def test_a_receiver_that_hangs_holds_nobody_else_up(bench: Bench) -> None:
             bench.land(camera=str(number))
         began = time.monotonic()
         bench.turns().take()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4 * 2.0
         assert (len(bench.receiver.seen), len(other.seen)) == (1, 5)
 
 

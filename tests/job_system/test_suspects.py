@@ -21,7 +21,7 @@ APP = "tests.job_system.light_app"
 
 def worker(commands: Commands, **extra: str) -> Process:
     words = ("-q", "worker", "--without-mingle", "--without-gossip", "--concurrency", "8")
-    return commands.celery(APP, *words, **{"WEAVLOADER_LEASE": "1", **extra})
+    return commands.celery(APP, *words, **{"WEAVLOADER_LEASE": "2", **extra})
 
 
 def queued(ledger: Ledger, app: Celery, *records: ImageRecord) -> list[ImageRecord]:
@@ -38,7 +38,7 @@ def settled(ledger: Ledger) -> bool:
 def killed(commands: Commands, valkey: Valkey, count: int, **extra: str) -> None:
     """A worker that died with so many images in hand."""
     process = worker(commands, **extra)
-    wait_until(lambda: valkey.client.hlen("test:fetched") == count, 20)
+    wait_until(lambda: valkey.client.hlen("test:fetched") == count, 60)
     process.process.kill()
     process.process.wait()
 
@@ -55,7 +55,7 @@ def test_what_kills_workers_or_models_is_poison_and_nothing_beside_it_dies(
             processes.append(worker(commands))
         return settled(ledger)
 
-    wait_until(over, 60)
+    wait_until(over, 120)
     letter = ledger.letters.get(guilty.id)
     assert letter is not None
     assert (letter.cause, letter.kind) == ("poison", "poison")
@@ -70,7 +70,7 @@ def test_no_image_dies_of_models_that_are_slow_for_all(
     valkey.client.set("test:models", "slow")
     (record,) = queued(ledger, app, image("stick"))
     worker(commands)
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 6, 40)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 6, 60)
     standing = ledger.standing(record.id)
     assert standing is not None
     assert (standing.attempts, standing.deaths) == (0, 0)
@@ -88,7 +88,7 @@ def test_poison_that_takes_its_worker_with_it_from_its_own_process_is_found_too(
             processes.append(worker(commands))
         return settled(ledger)
 
-    wait_until(over, 120)
+    wait_until(over, 240)
     assert ledger.letters.causes() == {"poison": 1}
     assert ledger.letters.get(guilty.id) is not None
     assert ledger.audit().landed == 3
@@ -104,7 +104,7 @@ def test_the_images_of_a_killed_worker_go_on_one_at_a_time_in_one_process(
     second.says("a suspect runs alone")
     wait_until(lambda: ledger.audit().leased == 1)
     assert len(children_of(second.pid)) == 1
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert ledger.audit().landed == 4
     assert second.output().count("a suspect runs alone") == 4
     assert second.stop() == 0
@@ -118,7 +118,7 @@ def test_other_images_land_while_a_suspect_runs(
     second = worker(commands)
     second.says("a suspect runs alone")
     queued(ledger, app, *images(20))
-    wait_until(lambda: ledger.audit().landed == 20, 20)
+    wait_until(lambda: ledger.audit().landed == 20, 60)
     assert ledger.audit().leased == 1
 
 
@@ -126,7 +126,7 @@ def test_a_stop_hands_a_running_suspect_back(commands: Commands, app: Celery, le
     (record,) = queued(ledger, app, image("slow"))
     killed(commands, valkey, 1, WEAVLOADER_STOP_SECONDS="1")
     second = worker(commands, WEAVLOADER_STOP_SECONDS="1")
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) == 2, 30)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) == 2, 60)
     assert second.stop(signal.SIGTERM, seconds=8) == 0
     standing = ledger.standing(record.id)
     assert standing is not None
@@ -139,11 +139,11 @@ def test_a_suspect_that_hangs_is_ended_and_counts_as_a_death(
     """Its own process does not answer any more, and would keep it for ever."""
     (record,) = queued(ledger, app, image("freeze"))
     process = worker(commands)
-    wait_until(lambda: valkey.client.hlen("test:fetched") == 1, 20)
+    wait_until(lambda: valkey.client.hlen("test:fetched") == 1, 60)
     process.process.kill()
     process.process.wait()
-    worker(commands, WEAVLOADER_JOB_TIMEOUT="1", WEAVLOADER_POISON_DEATHS="1").says("a worker died alone", seconds=40)
-    wait_until(lambda: settled(ledger), 20)
+    worker(commands, WEAVLOADER_JOB_TIMEOUT="1", WEAVLOADER_POISON_DEATHS="1").says("a worker died alone", seconds=90)
+    wait_until(lambda: settled(ledger), 60)
     letter = ledger.letters.get(record.id)
     assert letter is not None
     assert letter.cause == "poison"
@@ -152,7 +152,7 @@ def test_a_suspect_that_hangs_is_ended_and_counts_as_a_death(
 def test_attempts_at_suspects_are_counted(commands: Commands, app: Celery, ledger: Ledger, valkey: Valkey) -> None:
     queued(ledger, app, image("kill"), image("late"))
     first = worker(commands)
-    first.process.wait(30)
+    first.process.wait(60)
     second = worker(commands)
     wait_until(lambda: settled(ledger), 60)
     assert second.stop() == 0
@@ -172,7 +172,7 @@ def landed_untold(commands: Commands, app: Celery, ledger: Ledger, valkey: Valke
     """An image that a worker landed, and died before it could tell; its source has it no more."""
     (record,) = queued(ledger, app, image("untold"))
     first = worker(commands)
-    wait_until(lambda: first.process.poll() is not None, 20)
+    wait_until(lambda: first.process.poll() is not None, 60)
     assert valkey.client.hget("test:landed", record.id)
     return record
 
@@ -183,7 +183,7 @@ def test_what_a_worker_landed_before_it_died_has_landed_although_its_source_has_
     """The store answered, and the ledger was not told: a dead letter of an image that anybody finds would be wrong."""
     record = landed_untold(commands, app, ledger, valkey)
     second = worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)
     assert int(valkey.client.hget("test:landed", record.id) or 0) == 1, "no second object was made of it"
     second.says("image is in the store since an earlier attempt")
@@ -195,7 +195,7 @@ def test_a_store_that_cannot_say_whether_it_has_an_image_keeps_none_from_its_end
     record = landed_untold(commands, app, ledger, valkey)
     valkey.client.set("test:store", "odd")
     second = worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert [letter.task_id for letter in ledger.letters.list()] == [record.id]
     second.says("not known whether the store has the image")
 
@@ -206,10 +206,10 @@ def test_a_worker_that_stops_while_the_store_is_asked_hands_the_image_back(
     record = landed_untold(commands, app, ledger, valkey)
     valkey.client.set("test:store", "stuck")
     second = worker(commands)
-    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 2, 20)
+    wait_until(lambda: int(valkey.client.hget("test:fetched", record.id) or 0) >= 2, 60)
     second.stop()
     assert (ledger.audit().dead, ledger.audit().pending + ledger.audit().leased) == (0, 1)
     valkey.client.delete("test:store")
     worker(commands)
-    wait_until(lambda: settled(ledger), 30)
+    wait_until(lambda: settled(ledger), 60)
     assert (ledger.audit().landed, ledger.letters.count()) == (1, 0)

@@ -125,9 +125,19 @@ def test_one_that_was_to_land_again_keeps_its_object(ledger: Ledger) -> None:
     """As a repair orders it for an object that no search finds: nobody would bring it a second time."""
     record = make_record(0)
     ledger.land(take(ledger, record))
-    assert ledger.reopen([record]) == [record]
+    assert ledger.reopen([record], stored=True) == [record]
     assert ledger.unfinished.cancel([record.id], LATE) == [record.id]
     assert (state(ledger, record), ledger.forgetting.count()) == ("landed", 0)
+    assert ledger.audit().difference == 0
+
+
+def test_one_that_was_missing_and_was_to_land_again_is_skipped(ledger: Ledger) -> None:
+    """The store has nothing that could count as landed."""
+    record = make_record(0)
+    ledger.land(take(ledger, record))
+    assert ledger.reopen([record]) == [record]
+    assert ledger.unfinished.cancel([record.id], LATE) == [record.id]
+    assert state(ledger, record) == "skipped"
     assert ledger.audit().difference == 0
 
 

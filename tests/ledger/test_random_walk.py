@@ -209,11 +209,13 @@ class Walk:
 
     def reopen(self) -> None:
         some = self.some()
-        opened = self.ledger.reopen([self.by_id[image] for image in some])
+        stored = self.random.random() < 0.5
+        opened = self.ledger.reopen([self.by_id[image] for image in some], stored=stored)
         assert [record.id for record in opened] == [i for i in some if self.model.states.get(i) == "landed"]
         for record in opened:
             self.model.afresh(record.id)
-            self.model.reopened.add(record.id)
+            if stored:
+                self.model.reopened.add(record.id)
 
     def redo(self) -> None:
         some, order = self.some(), self.random.choice(ORDERS)

@@ -86,7 +86,7 @@ def test_owners_may_renew_after_a_time_in_which_nobody_could_write(valkey: Valke
         ledger.sweep()
         assert ledger.renew([lease]) == []
         valkey.client.zadd("weavloader:leased", {lease.id: 1})
-        wait_until(lambda: ledger.sweep() or ledger.snapshot().suspects == 1, 5)
+        wait_until(lambda: ledger.sweep() or ledger.snapshot().suspects == 1)
 
 
 def test_sweeps_that_are_as_seldom_as_they_may_be_find_the_dead(valkey: Valkey) -> None:

@@ -152,6 +152,12 @@ def test_a_configured_secret_is_found_wherever_it_stands(written: str) -> None:
     assert "it is *** indeed" in line
 
 
+@pytest.mark.parametrize("name", ["API_KEY", "apı_key", "APİ_KEY", "ſecret"])
+def test_a_credential_is_found_however_its_name_is_written(name: str) -> None:
+    """Letters that are an i or an s where case does not count."""
+    assert logs.scrubbed(f"{name}=hunter2") == f"{name}=***"
+
+
 def test_what_is_no_credential_stays_as_it_is() -> None:
     for text in (
         "https://storage.example/api/v1/data/a@2x.jpg",

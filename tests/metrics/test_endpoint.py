@@ -22,9 +22,9 @@ UP = PartState(True, "it answered", "127.0.0.1:1")
 
 
 @contextmanager
-def endpoint(late: float = 0, **probes: Probe) -> Iterator[str]:
+def endpoint(late: float = 0, deadline: float = 30, **probes: Probe) -> Iterator[str]:
     (port,) = free_ports(1)
-    section, pace = Metrics(port=port), Pace(0.05, 0.3)
+    section, pace = Metrics(port=port), Pace(0.05, deadline)
     with serving(section, probes=probes, cluster=lambda: COUNTS, pace=pace, late=lambda: late) as address:
         yield address
 
@@ -84,7 +84,7 @@ def test_a_probe_that_hangs_is_a_part_that_is_down_and_delays_nobody() -> None:
             release.wait(30)
         return UP
 
-    with endpoint(triton=triton, redis=lambda: UP) as address:
+    with endpoint(deadline=0.3, triton=triton, redis=lambda: UP) as address:
         eventually(lambda: httpx.get(f"{address}/ready").status_code == 200, 5)
         hang.set()
         eventually(lambda: "no answer within" in httpx.get(f"{address}/ready").text, 5)

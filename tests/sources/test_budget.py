@@ -88,10 +88,10 @@ async def test_bytes_hold_their_room_until_nobody_has_them() -> None:
 class TestFetching:
     async def test_a_fetch_waits_until_another_image_is_done(self, sage: LocalSage, fetcher: Open) -> None:
         url = sage.answer("/a.jpg", PICTURE)
-        fetch = fetcher(sage.cloud, bytes_in_flight=len(PICTURE) * 2, timeout=1).fetch
+        fetch = fetcher(sage.cloud, bytes_in_flight=len(PICTURE) * 2, timeout=3).fetch
         held = [await fetch(record(url)) for _ in range(2)]
         third = asyncio.create_task(fetch(record(url)))
-        done, _ = await asyncio.wait({third}, timeout=1.5)
+        done, _ = await asyncio.wait({third}, timeout=3.5)
         assert not done, "the time of waiting is not the time of fetching"
         held.pop()
         assert await asyncio.wait_for(third, 5) == PICTURE
@@ -125,7 +125,7 @@ class TestFetching:
         self, sage: LocalSage, fetcher: Open, how: dict[str, object]
     ) -> None:
         bad, good = sage.answer("/bad.jpg", PICTURE, **how), sage.answer("/good.jpg", PICTURE)
-        images = fetcher(sage.cloud, bytes_in_flight=len(PICTURE), timeout=0.5)
+        images = fetcher(sage.cloud, bytes_in_flight=len(PICTURE), timeout=1.5)
         for _ in range(3):
             with pytest.raises(TransientError):
                 await images.fetch(record(bad))

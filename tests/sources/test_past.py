@@ -79,7 +79,7 @@ async def test_denied_nodes_are_skipped_with_their_reason(sage: LocalSage) -> No
 
 async def test_a_page_that_takes_too_long_is_asked_for_shorter(sage: LocalSage) -> None:
     sage.upload("/a.jpg", BEGIN)
-    reading, past = reader(timeout=0.5), PastRange("sage", BEGIN, BEGIN + 100 * HOUR)
+    reading, past = reader(timeout=1.5), PastRange("sage", BEGIN, BEGIN + 100 * HOUR)
 
     async def end() -> int:
         return (await reading.page(sage.cloud, past, BEGIN)).complete_ns or 0

@@ -209,4 +209,4 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next(
             one = waiting.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(("127.0.0.2", port))
-        await poster(f"localhost:{port}", timeout=1).reach(f"http://localhost:{port}/hook")
+        await poster(f"localhost:{port}", timeout=3).reach(f"http://localhost:{port}/hook")

@@ -15,7 +15,8 @@ from tests.fixtures.stack import HeldStack, stack_environment, until
 
 Looks = Callable[[Growing, Mapping[str, int], int], list[str]]
 
-BUSY, IDLE = "while True: pass", "import time; time.sleep(600)"
+#: A Python that starts takes CPU for a moment; `sleep` takes none.
+COMMANDS = {"busy": [sys.executable, "-c", "while True: pass"], "idle": ["sleep", "600"]}
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, int]]:
     """One that takes a core, or what it gets of it, and one that takes none."""
     monkeypatch.setattr(growing, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(growing, "FULL", 0.001)
-    running = {name: subprocess.Popen([sys.executable, "-c", code]) for name, code in (("busy", BUSY), ("idle", IDLE))}
+    running = {name: subprocess.Popen(command) for name, command in COMMANDS.items()}
     yield {name: process.pid for name, process in running.items()}
     for process in running.values():
         process.kill()
@@ -62,10 +63,25 @@ def test_while_one_of_them_has_time_no_other_is_started(processes: Mapping[str, 
 def test_what_was_started_must_be_full_too_before_the_next_is(processes: Mapping[str, int], looks: Looks) -> None:
     at, pids = Growing(1, 3), {"processor": processes["busy"]}
     assert looks(at, pids, LOOKS + 1)[-1] == "processor2"
+    at.started()
     assert looks(at, pids, 3 * LOOKS) == [""] * 3 * LOOKS  # it does not run yet
     assert looks(at, {**pids, "processor2": processes["idle"]}, 3 * LOOKS) == [""] * 3 * LOOKS
     assert looks(at, {**pids, "processor2": processes["busy"]}, LOOKS + 1)[-1] == "processor3"
+    at.started()
     assert not at.due, "there are as many as may be"
+
+
+def test_one_that_could_not_be_started_is_tried_again(processes: Mapping[str, int], looks: Looks) -> None:
+    at, pids = Growing(1, 2), {"processor": processes["busy"]}
+    assert looks(at, pids, LOOKS + 1)[-1] == "processor2"
+    assert looks(at, pids, LOOKS)[-1] == "processor2"
+
+
+def test_one_that_was_started_although_nobody_said_so_is_counted(processes: Mapping[str, int], looks: Looks) -> None:
+    """supervisord answered too late."""
+    at = Growing(1, 2)
+    assert looks(at, {"processor": processes["busy"], "processor2": processes["busy"]}, 3 * LOOKS) == [""] * 3 * LOOKS
+    assert not at.due
 
 
 def test_a_running_stack_starts_another_one_and_says_so(tmp_path: Path, tiny_repository: Path) -> None:

@@ -125,7 +125,7 @@ class TestWithRoles:
         before = running_states(stack.data)
         assert {name for name in ROLES if before[name].pid} == set(ROLES)
         os.kill(before["processor"].pid, signal.SIGKILL)
-        until(lambda: running_states(stack.data)["processor"].pid not in (0, before["processor"].pid), 10, "again")
+        until(lambda: running_states(stack.data)["processor"].pid not in (0, before["processor"].pid), 60, "again")
         assert stack.send(signal.SIGTERM) < LONGEST_STOP
         assert leftovers(stack) == []
 

@@ -126,9 +126,9 @@ def test_a_killed_part_is_started_again(part: str, running_parts: HeldStack) -> 
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     server = int(children[0]) if children else pid  # Triton's guard stays as its parent
     os.kill(server, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{server}/exe").exists(), 5, "killed")
+    until(lambda: not Path(f"/proc/{server}/exe").exists(), 20, "killed")
     wait = {"valkey": valkey, "triton": triton, "weaviate": weaviate}[part].wait_ready
-    wait(settings, 30)
+    wait(settings, 90)
     assert running_states(running_parts.data)[part].state in ("STARTING", "RUNNING")
 
 

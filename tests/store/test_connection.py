@@ -48,8 +48,8 @@ async def test_nobody_waits_for_the_version_in_use_before_the_answer_is_too_old(
     try:
         known = await store.current()
         monkeypatch.setattr(client, "look", slow)
-        store._looked_at = before = store._looked_at - VERSION_SECONDS - 1
-        async with asyncio.timeout(1):
+        store._looked_at = before = time.monotonic() - VERSION_SECONDS - 0.1
+        async with asyncio.timeout(30):
             assert await store.current() is known
             await asked.wait()
         assert store._looked_at == before
@@ -205,12 +205,12 @@ async def test_landing_again_heals_what_a_killed_server_lost_from_its_vector_ind
 
 async def test_a_server_that_hangs_ends_in_a_timeout(own: WeaviateServer):
     with own.running():
-        store = await WeaviateStore.open(changed(own.section, timeout=1.0))
+        store = await WeaviateStore.open(changed(own.section, timeout=3.0))
         await store.land(image(1))
         own.process.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(PartUnavailable) as stuck:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(20):
                     await store.land(image(2))
             assert "WEAVLOADER_STORE_TIMEOUT" in str(stuck.value) or "ran out of time" in str(stuck.value)
             assert stuck.value.cause == "store_timeout"
@@ -224,7 +224,7 @@ async def test_a_server_that_hangs_ends_in_a_timeout(own: WeaviateServer):
 async def test_a_connection_that_died_without_a_word_is_replaced(collection: Weaviate, operation: str):
     """No image waits behind it longer than one timeout, and none is to blame for that."""
     with Proxy(collection.http_port) as http_port, Proxy(collection.grpc_port) as grpc_port:
-        section = changed(collection, port=http_port.port, grpc_port=grpc_port.port, timeout=1.0)
+        section = changed(collection, port=http_port.port, grpc_port=grpc_port.port, timeout=3.0)
         store = await WeaviateStore.open(section)
         await store.land(image(1))
         for proxy in (http_port, grpc_port):

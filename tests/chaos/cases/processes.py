@@ -128,7 +128,7 @@ def message_lost(world: World) -> None:
     world.role("moderator")
     world.role("stream")
     world.upload(range(200))
-    world.wait(lambda: world.ledger.audit().seen == 200, 30, "all recorded")
+    world.wait(lambda: world.ledger.audit().seen == 200, 90, "all recorded")
     deaths = Deaths(world)
     for count in (3, 1):  # only the first of several that are taken together goes this way
         dying = world.role("processor", points=f"before_unacked:{count}")

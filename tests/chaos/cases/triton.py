@@ -108,7 +108,7 @@ def killed(world: World) -> None:
     begin(world, range(200))
     world.midway()
     world.triton.kill()
-    world.wait(lambda: said(world, "cause=triton_"), 10, "a processor that noticed")
+    world.wait(lambda: said(world, "cause=triton_"), 60, "a processor that noticed")
     world.triton.start()
 
 

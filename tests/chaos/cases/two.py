@@ -25,7 +25,7 @@ def flow(world: World, pictures: int) -> None:
     """Upload in waves, the next one as soon as the last but one is seen."""
     for start in range(0, pictures, WAVE):
         world.upload(range(start, start + WAVE))
-        world.wait(lambda seen=start - WAVE: world.ledger.audit().seen >= seen, 30, "the waves before are seen")
+        world.wait(lambda seen=start - WAVE: world.ledger.audit().seen >= seen, 90, "the waves before are seen")
 
 
 def new_images(process: RoleProcess) -> int:
@@ -41,7 +41,7 @@ def monitors(world: World) -> list[RoleProcess]:
         world.role("stream", **quick)
     world.role("processor")
     for moderator in pair:
-        moderator.says("monitor_data_stream", 30)
+        moderator.says("monitor_data_stream", 90)
     return pair
 
 
@@ -51,7 +51,7 @@ def each_was_new_once(world: World, pair: list[RoleProcess]) -> None:
     def found() -> list[int]:
         return [new_images(moderator) for moderator in pair]
 
-    world.wait(lambda: sum(found()) >= len(world.attempted), 30, "all are said to be new")
+    world.wait(lambda: sum(found()) >= len(world.attempted), 90, "all are said to be new")
     assert sum(found()) == len(world.attempted), f"new to the monitors were {found()}"
     world.note = f"new to the two monitors: {found()[0]} and {found()[1]}"
 

@@ -121,7 +121,7 @@ def scrubbed(text: str) -> str:
 
 
 def _is_suspect(text: str) -> bool:
-    folded = text.lower() if text.isascii() else text.casefold().replace("ı", "i").replace("i\u0307", "i")
+    folded = text.lower() if text.isascii() else text.casefold().replace("\u0131", "i").replace("i\u0307", "i")
     return any(part in folded for part in _SUSPECT)
 
 

@@ -161,7 +161,7 @@ class Stack:
             self._say(f"the core of every processor is full: starting {name} (log: {self._log(name)})")
             try:
                 self._supervisor.start_role(name)
-            except PartUnavailable as error:  # it is looked at again; where supervisord has ended, the next turn says so
+            except PartUnavailable as error:  # it is tried again; that supervisord has ended, the next turn says
                 self._say(f"{name} was not started: {error}")
             else:
                 growing.started()

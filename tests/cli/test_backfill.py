@@ -151,7 +151,9 @@ def test_only_what_cancel_skips_is_counted_as_skipped(commands: Commands, ledger
     ledger.reopen([again], stored=True)
     assert told(commands, "cancel", "--all")["images"] == 2
     assert [state(ledger, record) for record in (new, again)] == ["skipped", "landed"]
-    samples = [sample for family in folder.collect(folder.of_host(commands.folder / "data")) for sample in family.samples]
+    samples = [
+        sample for family in folder.collect(folder.of_host(commands.folder / "data")) for sample in family.samples
+    ]
     counted = {sample.labels["reason"]: sample.value for sample in samples if sample.name == SKIPPED}
     assert counted == {"cancelled": 1}
 

@@ -78,6 +78,7 @@ RARE: dict[str, Measurement] = {
 }
 QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "speed": speed.quick,
+    "knee": speed.quick_knee,
     "versus": versus.quick,
     "landing": landing.quick,
     "publishing": publishing.quick,

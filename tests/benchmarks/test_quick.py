@@ -12,11 +12,8 @@ from benchmarks.measurements import CONTROL, EVERY, QUICK, USUAL
 from benchmarks.table import DOCUMENTS
 from settings import PROJECT_ROOT
 
-#: What takes a minute runs with `python -m benchmarks --quick` alone.
-DEAR = {"startup", "light"}
 
-
-@pytest.mark.parametrize("name", sorted(set(QUICK) - DEAR))
+@pytest.mark.parametrize("name", sorted(QUICK))
 def test_a_quick_form_gives_rows(name: str) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--quick"]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)

@@ -24,6 +24,11 @@ def config(url: str, **jobs: object) -> dict[str, object]:
     return configuration(Settings(jobs=Jobs(broker_url=url, **jobs)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("sent", [True, False])
+def test_task_events_are_sent_as_the_setting_says(sent: bool) -> None:
+    assert config("redis://127.0.0.1:6379/0", task_events=sent)["worker_send_task_events"] is sent
+
+
 def test_importing_the_app_needs_no_broker(brokerless: Commands) -> None:
     done = brokerless.run(sys.executable, "-W", "error", "-c", "from job_system import celery_app; import tasks")
     assert (done.returncode, done.stderr) == (0, "")

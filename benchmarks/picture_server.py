@@ -2,8 +2,8 @@
 
 It prints its port and serves until its standard input ends. ``GET /…/NUMBER-NAME.jpg`` answers one of the folder's
 JPEGs, with the whole path as a comment inside, so that no two have the same bytes; ``GET /manifests/VSN/`` a node's
-manifest; ``POST /api/v1/query`` nothing, as for a node that tells no position. It speaks just the HTTP/1.1 that this takes. With a delay every
-answer is so much later.
+manifest; ``POST /api/v1/query`` nothing, as for a node that tells no position. It speaks just the HTTP/1.1 that this
+takes. With a delay every answer is so much later.
 """
 
 from __future__ import annotations

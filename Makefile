@@ -43,9 +43,9 @@ check: $(VENV)/.installed-dev ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/python tools/import_rules.py
 
-bench: $(VENV)/.installed-dev ## measure; see docs/performance.md
+bench: $(VENV)/.installed-dev ## measure; see docs/performance.md; ARGS="--quick light"
 	@$(BIN)/python main.py setup
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-control: $(VENV)/.installed-dev ## measure backfill, add, export, forget and back-up; half an hour
 	@$(BIN)/python main.py setup

@@ -93,7 +93,7 @@ QUICK: dict[str, Callable[[Path], list[Row]]] = {
     "curves": curves.quick,
     "watched": watched.quick,
     "ways": lambda work: speed.ways(work, 1, 10, 40),
-    "memory": lambda work: speed.memory(work, (40, 80, 120), 40, 20),
+    "memory": lambda work: speed.memory(work, (40, 80, 120), 40, 20, 0),
     "crowd": lambda work: speed.crowd(work, 1, 10, 60, 20),
     "startup": lambda work: startup.run(work, 1),
     "light": lambda work: light.run(work, 1, 20),

@@ -162,7 +162,11 @@ def _after_warming(at: World, warming: int, counted: int) -> float:
 
 
 def memory(
-    work: Path, after: Sequence[int] = MEMORY_SEEN, large: int = LARGE_SEEN, looked_at: int = LOOKED_AT
+    work: Path,
+    after: Sequence[int] = MEMORY_SEEN,
+    large: int = LARGE_SEEN,
+    looked_at: int = LOOKED_AT,
+    in_work: int = IN_WORK,
 ) -> list[Row]:
     """Resident memory of one processor with 64 images in flight, of 1080p with models that make them wait and of
     640x480; and what it gains with 10,000 of these: at first, while its allocator still meets larger moments than any
@@ -174,11 +178,11 @@ def memory(
         _, size, base, item, _ = CASES[0]
         with at.models(base, item), at.storage(folder_of(work, size)), at.processors(1):
             at.drain(large - looked_at)
-            waiting = _resident_in_work(at, looked_at)
+            waiting = _resident_in_work(at, looked_at, in_work)
         with at.models(0, 0), at.storage(folder_of(work, VGA)), at.processors(1):
             for images in after:
                 at.drain(images - (seen[-1][0] if seen else 0) - looked_at)
-                seen.append((images, _resident_in_work(at, looked_at)))
+                seen.append((images, _resident_in_work(at, looked_at, in_work)))
     name = "resident memory of a processor with 64 images in flight, {}, after {:,} images, MB"
     rows = [row(name.format(size.name, large), waiting, MEMORY_COMMAND, ceiling=MOST_MEMORY)]
     rows += [row(name.format(VGA.name, images), found, MEMORY_COMMAND, ceiling=MOST_MEMORY) for images, found in seen]
@@ -189,14 +193,17 @@ def memory(
     return rows
 
 
-def _resident_in_work(at: World, images: int) -> list[float]:
-    """Resident MB of the first processor, looked at again and again while it works on some images."""
-    found, ended = list[float](), threading.Event()
+def _resident_in_work(at: World, images: int, in_work: int) -> list[float]:
+    """Resident MB of the first processor, looked at again and again while it works on some images: what the looks found
+    that found so many in work. Where none need be, one before counts too.
+    """
+    found: list[float] = [] if in_work else [resident_megabytes(at.pid("processor0"))]
+    ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(LOOK_SECONDS):
             megabytes = resident_megabytes(at.pid("processor0"))
-            if at.ledger.audit().leased >= IN_WORK:
+            if at.ledger.audit().leased >= in_work:
                 found.append(megabytes)
 
     looking = threading.Thread(target=look)
@@ -206,8 +213,8 @@ def _resident_in_work(at: World, images: int) -> list[float]:
     finally:
         ended.set()
         looking.join()
-    if len(found) < LEAST_LOOKS:
-        raise RuntimeError(f"only {len(found)} looks found {IN_WORK} images in work")
+    if in_work and len(found) < LEAST_LOOKS:
+        raise RuntimeError(f"only {len(found)} looks found {in_work} images in work")
     return found
 
 
